@@ -1,0 +1,1 @@
+"""The command line: a thin HTTP client. Imports nothing of the engine."""

@@ -1,0 +1,1 @@
+"""Containers: specification, spawner, monitor, sandbox, exec, logs, stats."""

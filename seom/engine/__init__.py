@@ -1,0 +1,1 @@
+"""What a container, image, network or volume does: one module per noun."""

@@ -1,0 +1,1 @@
+"""Networks: bridge, addresses, ports, DNS, endpoints."""

@@ -1,0 +1,1 @@
+"""Formats without I/O: references, descriptors, manifests, image and runtime configuration."""

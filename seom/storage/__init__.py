@@ -1,0 +1,1 @@
+"""Storage: database, content-addressed blobs, layers, snapshots, garbage collection."""
