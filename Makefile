@@ -1,16 +1,10 @@
-# What a user needs: demo, test. What a developer needs besides: check.
-PYTHON ?= /usr/bin/python3
+# What a user needs: demo, test. What a developer needs besides: check, bench.
 VENV := .venv
 
 .PHONY: setup check test demo bench clean
 
-setup: $(VENV)/.stamp
-
-$(VENV)/.stamp: requirements.txt requirements-dev.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet -r requirements-dev.txt
-	$(VENV)/bin/pip install --quiet --no-deps --editable .
-	touch $@
+setup:
+	@scripts/setup
 
 check: setup
 	$(VENV)/bin/ruff check seom tests
@@ -18,5 +12,16 @@ check: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest tests/style
 
-test: setup
-	$(VENV)/bin/pytest -n 2
+test:
+	@scripts/setup --tests
+	$(VENV)/bin/pytest -n 3 --dist worksteal $(TESTS)
+
+demo: setup
+	@$(VENV)/bin/python3 -IS scripts/demo.py
+
+bench: setup
+	$(VENV)/bin/python3 -m tests.performance $(BENCH)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache build *.egg-info
+	find seom tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
