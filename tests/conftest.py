@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -16,26 +16,15 @@ from tests.harness.daemon import PrivateDaemon
 from tests.harness.docker_cli import DockerCli
 from tests.harness.http_client import ApiClient
 from tests.harness.images import busybox_archive
-from tests.harness.reference_docker import ReferenceDocker
 from tests.required import MAY_SKIP
 
 skipped: dict[str, str] = {}
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--against",
-        choices=["seom", "docker"],
-        default="seom",
-        help="docker: run tests/compat against the real dockerd, to prove the tests themselves right",
-    )
-
-
 @pytest.fixture(scope="session")
-def shared_daemon(request: pytest.FixtureRequest) -> Iterator[PrivateDaemon]:
+def shared_daemon() -> Iterator[PrivateDaemon]:
     """One daemon for each test process, with the image busybox:latest."""
-    reference = request.config.getoption("--against") == "docker"
-    with cast(PrivateDaemon, ReferenceDocker()) if reference else PrivateDaemon() as daemon:
+    with PrivateDaemon() as daemon:
         load_busybox(daemon)
         yield daemon
 
