@@ -7,8 +7,8 @@ setup:
 	@scripts/setup
 
 check: setup
-	$(VENV)/bin/ruff check seom tests
-	$(VENV)/bin/ruff format --check seom tests
+	$(VENV)/bin/ruff check seom tests scripts
+	$(VENV)/bin/ruff format --check seom tests scripts
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest tests/style
 
@@ -17,7 +17,7 @@ test:
 	$(VENV)/bin/pytest -n 3 --dist worksteal $(TESTS)
 
 demo: setup
-	@$(VENV)/bin/python3 -IS scripts/demo.py
+	@$(VENV)/bin/python3 -IS scripts/demo.py $(DEMO)
 
 bench: setup
 	$(VENV)/bin/python3 -m tests.performance $(BENCH)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,15 +16,26 @@ from tests.harness.daemon import PrivateDaemon
 from tests.harness.docker_cli import DockerCli
 from tests.harness.http_client import ApiClient
 from tests.harness.images import busybox_archive
+from tests.harness.reference_docker import ReferenceDocker
 from tests.required import MAY_SKIP
 
 skipped: dict[str, str] = {}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--against",
+        choices=["seom", "docker"],
+        default="seom",
+        help="docker: run tests/compat against the real dockerd, to prove the tests themselves right",
+    )
+
+
 @pytest.fixture(scope="session")
-def shared_daemon() -> Iterator[PrivateDaemon]:
+def shared_daemon(request: pytest.FixtureRequest) -> Iterator[PrivateDaemon]:
     """One daemon for each test process, with the image busybox:latest."""
-    with PrivateDaemon() as daemon:
+    reference = request.config.getoption("--against") == "docker"
+    with cast(PrivateDaemon, ReferenceDocker()) if reference else PrivateDaemon() as daemon:
         load_busybox(daemon)
         yield daemon
 
