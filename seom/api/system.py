@@ -1,17 +1,50 @@
-"""The daemon as a whole: events, ping, version, info, disk usage."""
+"""The daemon as a whole: ping, version, info, events; and what a daemon outside a swarm answers."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
 from aiohttp import web
 
+from seom.api import API_VERSION, MIN_API_VERSION
 from seom.engine.events import EventBus
 from seom.engine.filters import parse_filters
+from seom.engine.system import Counts, info_document, version_document
 from seom.engine.timestamps import parse_timestamp
-from seom.errors import InvalidParameter
+from seom.errors import InvalidParameter, NotFound, Unavailable
+
+NOT_A_MANAGER = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node '
+    "to swarm and try again."
+)
+NOT_IN_A_SWARM = "This node is not part of a swarm"
+SWARM_PATHS = ("/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs")
+
+
+class _State(Protocol):
+    @property
+    def status(self) -> str: ...
+
+
+class _Container(Protocol):
+    @property
+    def state(self) -> _State: ...
+
+
+class _Containers(Protocol):
+    def all(self) -> Sequence[_Container]: ...
+
+
+class _Settings(Protocol):
+    @property
+    def data_root(self) -> Path: ...
+
+    @property
+    def insecure_registries(self) -> tuple[str, ...]: ...
 
 
 class System(Protocol):
@@ -20,6 +53,12 @@ class System(Protocol):
     @property
     def events(self) -> EventBus: ...
 
+    @property
+    def settings(self) -> _Settings: ...
+
+    @property
+    def containers(self) -> _Containers: ...
+
 
 def routes(engine: System) -> list[web.RouteDef]:
     """The system endpoints of one engine."""
@@ -27,7 +66,66 @@ def routes(engine: System) -> list[web.RouteDef]:
     async def events(request: web.Request) -> web.StreamResponse:
         return await stream_events(engine.events, request)
 
-    return [web.get("/events", events)]
+    async def version(request: web.Request) -> web.Response:
+        return _json(version_document(API_VERSION, MIN_API_VERSION))
+
+    async def info(request: web.Request) -> web.Response:
+        settings = engine.settings
+        document = info_document(
+            settings.data_root, count(engine), engine.events.listeners, settings.insecure_registries
+        )
+        return _json(document)
+
+    return [
+        web.get("/_ping", ping),
+        web.get("/events", events),
+        web.get("/version", version),
+        web.get("/info", info),
+        web.get("/plugins", no_plugins),
+        web.get("/plugins/{name:.+}/json", no_such_plugin),
+        web.post("/swarm/leave", not_in_a_swarm),
+        *(web.get(path, not_a_manager) for path in SWARM_PATHS),
+        *(web.route("*", path + "/{rest:.+}", not_a_manager) for path in SWARM_PATHS),
+    ]
+
+
+def count(engine: System) -> Counts:
+    """How many containers are in which state."""
+    states = [container.state.status for container in engine.containers.all()]
+    running = sum(state in ("running", "restarting") for state in states)
+    paused = states.count("paused")
+    return Counts(running=running, paused=paused, stopped=len(states) - running - paused)
+
+
+async def ping(request: web.Request) -> web.Response:
+    """GET and HEAD /_ping: that the daemon is there, and in its headers what it can do."""
+    headers = {
+        "Builder-Version": "1",
+        "Cache-Control": "no-cache, no-store, must-revalidate",
+        "Pragma": "no-cache",
+        "Swarm": "inactive",
+    }
+    return web.Response(text="OK", headers=headers)
+
+
+async def no_plugins(request: web.Request) -> web.Response:
+    """GET /plugins."""
+    return _json([])
+
+
+async def no_such_plugin(request: web.Request) -> web.Response:
+    """GET /plugins/{name}/json."""
+    raise NotFound(f'plugin "{request.match_info["name"]}" not found')
+
+
+async def not_a_manager(request: web.Request) -> web.Response:
+    """Everything about a swarm."""
+    raise Unavailable(NOT_A_MANAGER)
+
+
+async def not_in_a_swarm(request: web.Request) -> web.Response:
+    """POST /swarm/leave."""
+    raise Unavailable(NOT_IN_A_SWARM)
 
 
 async def stream_events(bus: EventBus, request: web.Request) -> web.StreamResponse:
@@ -55,3 +153,7 @@ async def stream_events(bus: EventBus, request: web.Request) -> web.StreamRespon
 
 def _moment(text: str | None) -> int | None:
     return parse_timestamp(text) if text else None
+
+
+def _json(document: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(document) + b"\n", content_type="application/json")

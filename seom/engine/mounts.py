@@ -23,11 +23,19 @@ from seom.engine.mount_requests import (
     tmpfs_point,
 )
 from seom.engine.volumes import Volumes
-from seom.errors import InvalidParameter, SystemFailure
+from seom.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from seom.oci import runtime_spec as oci
 from seom.volumes.local import ANONYMOUS_LABEL, check_name
 
-__all__ = ["MountPoint", "oci_mounts", "prepare", "release", "resolve", "rootfs_propagation"]
+__all__ = [
+    "MountPoint",
+    "oci_mounts",
+    "prepare",
+    "release",
+    "remove_anonymous",
+    "resolve",
+    "rootfs_propagation",
+]
 
 
 async def resolve(
@@ -134,6 +142,17 @@ async def release(points: Sequence[MountPoint], container_id: str, volumes: Volu
     for point in points:
         if point.type == "volume":
             await volumes.unmount(point, container_id)
+
+
+async def remove_anonymous(points: Sequence[MountPoint], volumes: Volumes) -> None:
+    """Remove the volumes that were made for a container without a name, unless another one has them."""
+    for point in points:
+        volume = volumes.find(point.name) if point.type == "volume" else None
+        if volume is not None and volume.anonymous:
+            try:
+                await volumes.remove(volume.name)
+            except (Conflict, NotFound):
+                continue
 
 
 def publish_mounts(points: Sequence[MountPoint], container_id: str, events: EventBus, action: str) -> None:
