@@ -1,0 +1,157 @@
+"""The bridge driver's half in the kernel: a bridge per network, a veth pair per endpoint.
+
+    container's namespace            host
+    eth0 172.17.0.2/16 ---- veth1a2b3c4 --- seom0 172.17.0.1/16 --- routing, NAT --- outside
+
+The near end of a pair lives in the bridge; the far end is created directly in the container's
+namespace, so nothing is ever moved or renamed. A pair is never deleted: it disappears with the
+container's namespace, in the kernel's own time, and costs nobody a wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from seom.linux.netlink import (
+    Link,
+    Message,
+    RouteSocket,
+    add_address,
+    add_default_route,
+    bring_up,
+    bring_up_port,
+    delete_link,
+    isolate_port,
+    new_bridge,
+    new_veth,
+    set_alias,
+)
+from seom.linux.network_namespace import inside
+from seom.network.namespace import Namespace, write_sysctl
+
+Address = IPv4Address | IPv6Address
+Interface = tuple[Address, int]
+"""An address and its prefix length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plug:
+    """What one end in a container looks like."""
+
+    interface: str
+    index: int
+    veth: str
+    mac: str
+    addresses: tuple[Interface, ...]
+    gateways: tuple[Address, ...]
+    mtu: int = 0
+    isolated: bool = False
+
+
+def bridge_name(instance: str, network_id: str, default: bool) -> str:
+    """The bridge of a network, within the kernel's 15 characters and carrying the instance."""
+    if default:
+        return f"seom-{instance}" if instance else "seom0"
+    return f"sm-{instance}{network_id[:5]}" if instance else f"sm-{network_id[:12]}"
+
+
+def bridge_alias(instance: str, network_id: str) -> str:
+    """The description by which an instance recognises its own bridges."""
+    return f"seom:{instance}:{network_id}"
+
+
+def new_veth_name() -> str:
+    """A name that was never used before: veth and seven random hexadecimal digits."""
+    return "veth" + os.urandom(4).hex()[:7]
+
+
+def find_bridges(route: RouteSocket, instance: str) -> list[Link]:
+    """The bridges of this instance that exist in the kernel."""
+    prefix = bridge_alias(instance, "")
+    return [link for link in route.links() if link.kind == "bridge" and link.alias.startswith(prefix)]
+
+
+def find_link(route: RouteSocket, name: str) -> Link | None:
+    """An interface by name, or None."""
+    return next((link for link in route.links() if link.name == name), None)
+
+
+def ensure_bridge(
+    route: RouteSocket, name: str, alias: str, addresses: Sequence[Interface], mtu: int = 0
+) -> int:
+    """Create the bridge or complete an existing one; returns its index.
+
+    Raises OSError EEXIST when the name belongs to something else.
+    """
+    mac = "02:42:" + hashlib.sha256(alias.encode()).digest()[:4].hex(":")
+    with contextlib.suppress(FileExistsError):
+        route.execute([new_bridge(name, mac, alias, mtu), set_alias(name, alias)])
+    link = find_link(route, name)
+    if link is None or link.alias != alias:
+        raise OSError(errno.EEXIST, f"the interface name {name} is already used by something else", name)
+    _set_bridge_sysctls(name, ipv6=any(address.version == 6 for address, _ in addresses))
+    present = {
+        (entry.address, entry.prefix_length) for entry in route.addresses() if entry.interface == link.index
+    }
+    missing = [entry for entry in addresses if entry not in present]
+    messages = [add_address(link.index, address, length) for address, length in missing]
+    route.execute([*messages, bring_up(link.index)])
+    return link.index
+
+
+def _set_bridge_sysctls(name: str, ipv6: bool) -> None:
+    # route_localnet lets the host's own 127.0.0.1 reach a published port through NAT.
+    write_sysctl(f"ipv4/conf/{name}/route_localnet", b"1")
+    with contextlib.suppress(FileNotFoundError):
+        write_sysctl(f"ipv6/conf/{name}/disable_ipv6", b"0" if ipv6 else b"1")
+        write_sysctl(f"ipv6/conf/{name}/accept_ra", b"0")
+
+
+def remove_bridge(route: RouteSocket, name: str, alias: str) -> None:
+    """Delete a bridge when it is the one described by alias; nothing happens when it is gone."""
+    link = find_link(route, name)
+    if link is not None and link.alias == alias:
+        with contextlib.suppress(OSError):
+            route.execute([delete_link(link.index)])
+
+
+def plug_in(host: RouteSocket, bridge: int, namespace: Namespace, plug: Plug) -> None:
+    """Connect a namespace to a bridge; afterwards packets flow. Raises OSError.
+
+    A half-made pair goes away with the namespace.
+    """
+    host.execute(
+        [
+            new_veth(plug.veth, bridge, namespace.fd, plug.interface, plug.index, plug.mac, plug.mtu),
+            bring_up_port(plug.veth),
+        ]
+    )
+    if plug.isolated:
+        port = find_link(host, plug.veth)
+        if port is not None:
+            host.execute([isolate_port(port.index)])
+    if any(address.version == 6 for address, _ in plug.addresses):
+        inside(namespace.fd, lambda: allow_ipv6(plug.interface))
+    namespace.route.execute(configure(plug))
+
+
+def configure(plug: Plug) -> list[Message]:
+    """What is to be done inside the container's namespace."""
+    return [
+        *(add_address(plug.index, address, length) for address, length in plug.addresses),
+        bring_up(plug.index),
+        *(add_default_route(plug.index, gateway) for gateway in plug.gateways),
+    ]
+
+
+def allow_ipv6(interface: str) -> None:
+    """Switch IPv6 on for one interface of the calling thread's namespace."""
+    with contextlib.suppress(FileNotFoundError):
+        write_sysctl(f"ipv6/conf/{interface}/disable_ipv6", b"0")
+        write_sysctl(f"ipv6/conf/{interface}/accept_ra", b"0")

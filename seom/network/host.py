@@ -1,0 +1,158 @@
+"""The host's side of networking, for one instance: bridges, the nftables table, forwarding.
+
+Everything here blocks (0.1 to 30 ms) and may be called from several threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from seom.linux.netlink import RouteSocket
+from seom.linux.nftables import Nftables
+from seom.network import firewall, subnets
+from seom.network.addresses import Subnet
+from seom.network.bridge import (
+    Interface,
+    Plug,
+    ensure_bridge,
+    find_bridges,
+    plug_in,
+    remove_bridge,
+)
+from seom.network.firewall import FilteredNetwork, Forward
+from seom.network.namespace import Namespace, NamespacePool, read_sysctl, write_sysctl
+
+FORWARDING_V4 = "ipv4/ip_forward"
+FORWARDING_V6 = "ipv6/conf/all/forwarding"
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeSettings:
+    """A network's bridge: name, alias, the gateways it holds, and its MTU (0: the kernel's default)."""
+
+    name: str
+    alias: str
+    gateways: tuple[Interface, ...]
+    mtu: int = 0
+
+
+class HostNetwork:
+    """One instance's share of the host's network namespace."""
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+        self.pool = NamespacePool()
+        self._table = firewall.table_name(instance)
+
+    @cached_property
+    def _nftables(self) -> Nftables:
+        return Nftables()
+
+    def close(self) -> None:
+        """Let go of prepared namespaces; bridges and rules stay."""
+        self.pool.close()
+
+    def ensure_bridge(self, settings: BridgeSettings) -> int:
+        """Create or complete a bridge; returns its index."""
+        with RouteSocket() as route:
+            return ensure_bridge(route, settings.name, settings.alias, settings.gateways, settings.mtu)
+
+    def ensure_chosen_bridge(self, choose: Callable[[list[Subnet]], BridgeSettings]) -> int:
+        """Create a bridge whose subnets are chosen in view of those in use on this machine.
+
+        choose gets the subnets in use, without this bridge's own; the lock that keeps other
+        instances from choosing the same is held until the bridge has its addresses.
+        """
+        with subnets.choosing(), RouteSocket() as route:
+            settings = choose(subnets.subnets_in_use(route))
+            return ensure_bridge(route, settings.name, settings.alias, settings.gateways, settings.mtu)
+
+    def subnets_in_use_by_others(self) -> list[Subnet]:
+        """Subnets routed on this host through anything but this instance's bridges."""
+        with RouteSocket() as route:
+            own = {link.index for link in find_bridges(route, self.instance)}
+            return subnets.subnets_in_use(route, but=own)
+
+    def remove_bridge(self, name: str, alias: str) -> None:
+        """Delete a bridge of this instance."""
+        with RouteSocket() as route:
+            remove_bridge(route, name, alias)
+
+    def remove_stray_bridges(self, known_aliases: Iterable[str]) -> None:
+        """Delete bridges of this instance that belong to no known network."""
+        known = set(known_aliases)
+        with RouteSocket() as route:
+            for link in find_bridges(route, self.instance):
+                if link.alias not in known:
+                    remove_bridge(route, link.name, link.alias)
+
+    def new_sandbox(self, plugs: Sequence[tuple[int, Callable[[int], Plug]]]) -> Namespace:
+        """A namespace connected to bridges: pairs of a bridge's index and the plug for an index inside.
+
+        Raises OSError; then nothing is left.
+        """
+        namespace = self.pool.take()
+        try:
+            if plugs:
+                with RouteSocket() as route:
+                    for offset, (bridge, plug) in enumerate(plugs):
+                        plug_in(route, bridge, namespace, plug(namespace.next_index + offset))
+        except BaseException:
+            namespace.close()
+            raise
+        namespace.route.close()
+        return namespace
+
+    def plug_in(self, bridge: int, namespace: Namespace, plug: Plug) -> None:
+        """Connect a running container's namespace to one more bridge."""
+        with RouteSocket() as route:
+            plug_in(route, bridge, namespace, plug)
+
+    def replace_rules(self, networks: Sequence[FilteredNetwork], forwards: Iterable[Forward]) -> None:
+        """Make the firewall exactly this."""
+        self._nftables.run(firewall.replace_table(self._table, networks, forwards))
+
+    def publish(self, forwards: Sequence[Forward]) -> None:
+        """Open published ports, all or none."""
+        if forwards:
+            self._nftables.run(firewall.publish(self._table, forwards))
+
+    def withdraw(self, forwards: Sequence[Forward]) -> None:
+        """Close published ports; those already closed are no error."""
+        if not forwards:
+            return
+        try:
+            self._nftables.run(firewall.withdraw(self._table, forwards))
+        except FileNotFoundError:
+            for forward in forwards:
+                with contextlib.suppress(FileNotFoundError):
+                    self._nftables.run(firewall.withdraw(self._table, [forward]))
+
+    def enable_forwarding(self, ipv6: bool) -> dict[str, str]:
+        """Switch forwarding on; returns the settings that had to be changed, with their old values."""
+        changed: dict[str, str] = {}
+        for name in (FORWARDING_V4, FORWARDING_V6) if ipv6 else (FORWARDING_V4,):
+            with contextlib.suppress(FileNotFoundError):
+                before = read_sysctl(name)
+                if before == "0":
+                    write_sysctl(name, b"1")
+                    changed[name] = before
+        return changed
+
+    def reset(self, settings: dict[str, str]) -> None:
+        """Remove every bridge and rule of this instance and put host settings back.
+
+        Settings stay when other instances have bridges here that need them.
+        """
+        self._nftables.run(firewall.remove_table(self._table))
+        with RouteSocket() as route:
+            for link in find_bridges(route, self.instance):
+                remove_bridge(route, link.name, link.alias)
+            others = [link for link in route.links() if link.alias.startswith("seom:")]
+        if not others:
+            for name, value in settings.items():
+                with contextlib.suppress(FileNotFoundError):
+                    write_sysctl(name, value.encode())

@@ -1,0 +1,135 @@
+"""Prepared network namespaces: made ahead of time, so that a container's start does not wait for one.
+
+A prepared namespace has its loopback interface up and Docker's defaults for new containers
+(unprivileged ports from 0, ping for every group, no IPv6 on interfaces until a network brings it).
+It exists as a descriptor only: when the daemon dies the kernel removes what no container uses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from seom.linux.netlink import RouteSocket, bring_up
+from seom.linux.network_namespace import enter_network, in_own_thread, open_own_network, unshare_network
+
+LOOPBACK_INDEX = 1
+POOL_SIZE = 8
+
+_SYSCTLS = (
+    ("ipv4/ip_unprivileged_port_start", b"0"),
+    ("ipv4/ping_group_range", b"0 2147483647"),
+    ("ipv6/conf/default/disable_ipv6", b"1"),
+)
+
+
+@dataclass(slots=True)
+class Namespace:
+    """A network namespace and a netlink socket inside it."""
+
+    fd: int
+    route: RouteSocket
+    next_index: int
+
+    def close(self) -> None:
+        """Let go of the namespace; the kernel removes it when no process is left in it."""
+        self.route.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def write_sysctl(name: str, value: bytes) -> None:
+    """Set /proc/sys/net/NAME in the calling thread's network namespace; OSError ENOENT without it."""
+    fd = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value)
+    finally:
+        os.close(fd)
+
+
+def read_sysctl(name: str) -> str:
+    """The value of /proc/sys/net/NAME in the calling thread's network namespace."""
+    with open(f"/proc/sys/net/{name}") as file:
+        return file.read().strip()
+
+
+def make_namespace() -> Namespace:
+    """Make a prepared namespace; the calling thread is left inside it."""
+    unshare_network()
+    for name, value in _SYSCTLS:
+        with contextlib.suppress(FileNotFoundError):
+            write_sysctl(name, value)
+    route = RouteSocket()
+    try:
+        route.execute([bring_up(LOOPBACK_INDEX)])
+        # Some kernels put tunnel devices into every new namespace.
+        last = max(link.index for link in route.links())
+        return Namespace(open_own_network(), route, last + 1)
+    except BaseException:
+        route.close()
+        raise
+
+
+def open_namespace(fd: int) -> Namespace:
+    """A Namespace of a descriptor, which it owns from then on; works from any thread."""
+
+    def enter() -> RouteSocket:
+        enter_network(fd)
+        return RouteSocket()
+
+    route = in_own_thread(enter)
+    return Namespace(fd, route, max(link.index for link in route.links()) + 1)
+
+
+class NamespacePool:
+    """Namespaces in stock, refilled by a thread after each one taken."""
+
+    def __init__(self, size: int = POOL_SIZE) -> None:
+        self._size = size
+        self._stock: deque[Namespace] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Start filling the pool."""
+        self._thread = threading.Thread(target=self._refill, name="netns-pool", daemon=True)
+        self._thread.start()
+
+    def take(self) -> Namespace:
+        """A prepared namespace, from stock or made on the spot (0.5 ms); the caller closes it."""
+        with self._changed:
+            if self._stock:
+                self._changed.notify()
+                return self._stock.popleft()
+        return in_own_thread(make_namespace)
+
+    def close(self) -> None:
+        """Stop the thread and let go of what is in stock."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+        while self._stock:
+            self._stock.popleft().close()
+
+    def _refill(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or len(self._stock) < self._size)
+                if self._closed:
+                    return
+            try:
+                namespace = make_namespace()
+            except OSError:
+                # Out of a resource: whoever takes one meets the error itself and reports it.
+                with self._changed:
+                    self._changed.wait(1)
+                continue
+            with self._changed:
+                self._stock.append(namespace)
