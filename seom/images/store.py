@@ -148,6 +148,10 @@ class ImageStore:
         topmost_first = dict.fromkeys(reversed(image.diff_ids))
         return [str(self._layers.path(diff_id)) for diff_id in topmost_first]
 
+    def layers(self) -> dict[str, Layer]:
+        """What is known of every layer of every image, by diff_id."""
+        return {row["diff_id"]: _layer(row) for row in self._db.rows("SELECT * FROM layer")}
+
     def layer(self, diff_id: str) -> Layer | None:
         """What is known of an unpacked layer, if some image uses it and its files are here."""
         row = self._db.row("SELECT * FROM layer WHERE diff_id=?", diff_id)
@@ -250,11 +254,31 @@ class ImageStore:
                 self._db.execute("DELETE FROM repository_digest WHERE image_id=?", image_id)
             else:
                 self._db.execute("DELETE FROM image WHERE id=?", image_id)
+                self._db.execute("DELETE FROM layer WHERE diff_id NOT IN (SELECT diff_id FROM image_layer)")
         self._configs.pop(image_id, None)
 
     def hidden(self) -> list[str]:
         """Images kept only for their containers."""
         return [row[0] for row in self._db.rows("SELECT id FROM image WHERE removed=1")]
+
+    # Collecting garbage
+
+    def roots(self) -> tuple[set[str], set[str]]:
+        """What must stay: (blobs, diff_ids)."""
+        blobs = {
+            row[0] for row in self._db.rows("SELECT digest FROM image_blob UNION SELECT blob FROM layer")
+        }
+        return blobs, {row[0] for row in self._db.rows("SELECT diff_id FROM layer")}
+
+    def unsynced(self) -> list[Layer]:
+        """Layers whose files are not known to be on disk."""
+        return [_layer(row) for row in self._db.rows("SELECT * FROM layer WHERE boot_id!=''")]
+
+    def mark_synced(self, diff_ids: Sequence[str]) -> None:
+        """These layers' files are on disk now."""
+        with self._db.transaction():
+            for diff_id in diff_ids:
+                self._db.execute("UPDATE layer SET boot_id='' WHERE diff_id=?", diff_id)
 
     # Protecting
 
@@ -328,11 +352,12 @@ class ImageStore:
 
     def _add_layer(self, image_id: str, position: int, layer: Layer) -> None:
         self._db.execute(
-            "INSERT INTO layer VALUES (?,?,?,?,?,?)"
+            "INSERT INTO layer VALUES (?,?,?,?,?,?,?)"
             " ON CONFLICT (diff_id) DO UPDATE SET boot_id=excluded.boot_id,"
             " blob=excluded.blob, blob_bytes=excluded.blob_bytes, media_type=excluded.media_type",
             layer.diff_id,
             layer.size_bytes,
+            layer.tar_bytes,
             layer.blob,
             layer.blob_bytes,
             layer.media_type,
@@ -369,6 +394,7 @@ def _layer(row: sqlite3.Row) -> Layer:
     return Layer(
         diff_id=row["diff_id"],
         size_bytes=row["size_bytes"],
+        tar_bytes=row["tar_bytes"],
         blob=row["blob"],
         blob_bytes=row["blob_bytes"],
         media_type=row["media_type"],

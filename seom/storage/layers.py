@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: its identity, the bytes of its files, and its compressed form.
+    """One layer: its identity, the bytes of its files and of its tar, and its compressed form.
 
     boot_id is empty once the files are known to be on disk; until then they are trusted only
     while the same boot lasts, and unpacked again from the blob afterwards.
@@ -51,6 +51,7 @@ class Layer:
 
     diff_id: str
     size_bytes: int
+    tar_bytes: int
     blob: str
     blob_bytes: int
     media_type: str
@@ -91,7 +92,7 @@ class LayerStore:
     ) -> Layer:
         """Read a whole stream into a layer; see writer()."""
         with self.writer(diff_id, blob, blob_bytes) as writer:
-            while chunk := source.read(1 << 20):
+            while chunk := source.read(_CHUNK_BYTES):
                 writer.write(chunk)
             return writer.commit()
 
@@ -150,6 +151,17 @@ class LayerStore:
         sync_folder(self.root)
 
 
+class _Chunks:
+    """An iterator of chunks as a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next chunk, whatever the size asked for; empty at the end."""
+        return next(self._chunks, b"")
+
+
 class LayerWriter:
     """Takes a layer's stream by write(), then commit(); leaving without it discards everything.
 
@@ -167,6 +179,7 @@ class LayerWriter:
         self._hasher = hashlib.new(self._diff_id.partition(":")[0] or "sha256")
         self._compression = PLAIN
         self._received = 0
+        self._inflated = 0
         self._folder = store.new_folder()
         self._blob_writer: BlobWriter | None = None
         self._input, self._tar = Pipe(), Pipe()
@@ -204,7 +217,13 @@ class LayerWriter:
             raise DigestMismatch(f"the layer unpacks to {diff_id}, expected {self._diff_id}")
         form = self._finish(self._compress) if self._compress else self._form_received()
         self._store.publish(self._folder, diff_id)
-        return replace(form, diff_id=diff_id, size_bytes=size_bytes, boot_id=self._store.boot_id)
+        return replace(
+            form,
+            diff_id=diff_id,
+            size_bytes=size_bytes,
+            tar_bytes=self._inflated,
+            boot_id=self._store.boot_id,
+        )
 
     def discard(self) -> None:
         """Stop the stages and delete what they made; what commit() published stays."""
@@ -262,19 +281,18 @@ class LayerWriter:
     def _form_received(self) -> Layer:
         blob = self._blob_writer.digest if self._blob_writer else self._blob
         media_type = MEDIA_TYPES.get(self._compression, OCI_LAYER)
-        return Layer("", 0, blob, self._received, media_type)
+        return Layer("", 0, 0, blob, self._received, media_type)
 
     # Stages
 
     def _run_inflate(self) -> str:
         """Decompress, digest, and hand on to extraction (and compression)."""
         outputs = [self._tar, self._compressed] if self._compressed else [self._tar]
-        inflated = 0
         try:
             _, plain = decompressed(self._input)
             while chunk := plain.read(_CHUNK_BYTES):
-                inflated += len(chunk)
-                self._check_ratio(inflated)
+                self._inflated += len(chunk)
+                self._check_ratio()
                 for output in outputs:
                     output.write(chunk)
                 self._hasher.update(chunk)
@@ -287,9 +305,10 @@ class LayerWriter:
             output.close()
         return f"{self._hasher.name}:{self._hasher.hexdigest()}"
 
-    def _check_ratio(self, inflated: int) -> None:
+    def _check_ratio(self) -> None:
         limits = self._store.limits
-        if inflated > limits.ratio_from_bytes and inflated > limits.largest_ratio * self._received:
+        most = max(limits.ratio_from_bytes, limits.largest_ratio * self._received)
+        if self._inflated > most:
             raise InvalidParameter(
                 f"the layer unpacks to more than {limits.largest_ratio} times its size: refused as a "
                 "decompression bomb"
@@ -311,6 +330,6 @@ class LayerWriter:
                 while chunk := self._compressed.read(_CHUNK_BYTES):
                     writer.write(compressor.compress(chunk))
                 writer.write(compressor.flush())
-                return Layer("", 0, writer.commit(), writer.size, OCI_LAYER_GZIP)
+                return Layer("", 0, 0, writer.commit(), writer.size, OCI_LAYER_GZIP)
         finally:
             self._compressed.stop_reading()

@@ -19,7 +19,7 @@ def store(tmp_path: Path) -> ImageStore:
 
 
 def layer(number: int) -> Layer:
-    return Layer(f"sha256:{number:064x}", 100 * number, f"sha256:{number + 1000:064x}", 10, OCI_LAYER_GZIP)
+    return Layer(f"sha256:{number:064x}", 100 * number, 0, f"sha256:{number + 1000:064x}", 10, OCI_LAYER_GZIP)
 
 
 def new_image(number: int, *layers: Layer, parent: str = "") -> NewImage:

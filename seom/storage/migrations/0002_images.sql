@@ -12,6 +12,7 @@ CREATE TABLE image (
 CREATE TABLE layer (
     diff_id     TEXT PRIMARY KEY,           -- digest of the uncompressed tar
     size_bytes  INTEGER NOT NULL,           -- of its regular files
+    tar_bytes   INTEGER NOT NULL,           -- of the uncompressed tar
     blob        TEXT NOT NULL,              -- digest of a compressed form in the blob store
     blob_bytes  INTEGER NOT NULL,
     media_type  TEXT NOT NULL,              -- of that form
