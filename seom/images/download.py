@@ -1,34 +1,29 @@
-"""Fetching one layer: the download, its repair, and unpacking while it still runs.
+"""Fetching blobs: a few at a time, repaired where they break, and each only once.
 
-    registry --chunks--> event loop --batches--> BlobWriter (thread: file, digest)
-                                       |
-                                       +-------> LayerPipe --read()--> LayerStore.unpack (thread)
-
-The pipe holds the end back until the blob's digest was verified: a layer whose download turns out
-wrong is never finished. Somebody else who wants the same layer meanwhile waits for this work and
-sees its progress.
+What came goes in batches to a sink in a thread (the disk and the digest), while the event loop
+receives on. A download that breaks goes on from its last byte by a Range request; a registry that
+ignores the range sends everything again, and what is known already is skipped: the digest of the
+whole, which the sink verifies when it commits, covers both cases. Somebody else who wants the same
+content meanwhile waits for this work and sees its progress.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from seom.images.progress import Message, Report, advance, step
 from seom.images.registry import ConnectionFailed, RegistryClient, RegistryRefusal
 from seom.oci.descriptor import Descriptor
-from seom.storage.blobs import BlobWriter
 
 T = TypeVar("T")
 
 BATCH_BYTES = 1 << 20
-PIPE_BYTES = 8 << 20
 REPORT_INTERVAL_S = 0.1
 LONGEST_DELAY_S = 30
 
@@ -38,71 +33,15 @@ def short_id(digest: str) -> str:
     return digest.partition(":")[2][:12]
 
 
-class LayerPipe:
-    """A bounded pipe from the event loop to an unpacking thread, as a readable file."""
+class Sink(Protocol):
+    """Takes the bytes of a blob in order; may block."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._changed = threading.Condition()
-        self._chunks: deque[bytes] = deque()
-        self._queued = 0
-        self._ended = False
-        self._failure: Exception | None = None
-        self._abandoned = False
-        self.position = 0
-
-    async def feed(self, chunk: bytes) -> None:
-        """Append; waits while much is queued that nobody has read."""
-        with self._changed:
-            if self._abandoned:
-                return
-            self._chunks.append(chunk)
-            self._queued += len(chunk)
-            self.position += len(chunk)
-            if self._queued >= PIPE_BYTES:
-                self._room.clear()
-            self._changed.notify()
-        await self._room.wait()
-
-    def end(self, failure: Exception | None = None) -> None:
-        """Nothing follows; with a failure the reader gets that instead of the end."""
-        with self._changed:
-            self._ended = True
-            self._failure = self._failure or failure
-            self._changed.notify()
-
-    def abandon(self) -> None:
-        """The reader is gone: feed() drops what it gets. Callable from any thread."""
-        with self._changed:
-            self._abandoned = True
-            self._chunks.clear()
-            self._queued = 0
-        self._loop.call_soon_threadsafe(self._room.set)
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Up to size bytes, b"" at the end; blocks. Raises the failure given to end()."""
-        with self._changed:
-            while not self._chunks and not self._ended:
-                self._changed.wait()
-            if self._failure is not None:
-                raise self._failure
-            if not self._chunks:
-                return b""
-            chunk = self._chunks.popleft()
-            if 0 <= size < len(chunk):
-                self._chunks.appendleft(chunk[size:])
-                chunk = chunk[:size]
-            was_full = self._queued >= PIPE_BYTES
-            self._queued -= len(chunk)
-            has_room = was_full and self._queued < PIPE_BYTES
-        if has_room:
-            self._loop.call_soon_threadsafe(self._room.set)
-        return chunk
+    def write(self, chunk: bytes, /) -> None:
+        """Append."""
+        ...
 
 
-class SharedWork:
+class SharedWork(Generic[T]):
     """Work in progress by key, so that two who want the same thing do it once.
 
     The first does the work; the others see its progress and, should it fail or be cancelled,
@@ -110,25 +49,26 @@ class SharedWork:
     """
 
     def __init__(self) -> None:
-        self._running: dict[str, _Run] = {}
+        self._running: dict[str, _Run[T]] = {}
 
-    async def run(self, key: str, report: Report, work: Callable[[Report], Awaitable[None]]) -> None:
-        """Return when the work of this key was done, here or by another."""
+    async def run(self, key: str, report: Report, work: Callable[[Report], Awaitable[T]]) -> T:
+        """The result of the work of this key, done here or by another."""
         while run := self._running.get(key):
             if await run.follow(report):
-                return
+                return run.results[0]
         run = self._running[key] = _Run(report)
         try:
-            await work(run.report)
-            run.succeeded = True
+            result = await work(run.report)
+            run.results.append(result)
+            return result
         finally:
             del self._running[key]
             run.finished.set()
 
 
-class _Run:
+class _Run(Generic[T]):
     def __init__(self, report: Report) -> None:
-        self.succeeded = False
+        self.results: list[T] = []
         self.finished = asyncio.Event()
         self._listeners: list[Report] = [report]
         self._last: Message | None = None
@@ -139,6 +79,7 @@ class _Run:
             listener(message)
 
     async def follow(self, report: Report) -> bool:
+        """Wait for the end and pass progress on; True when there is a result."""
         if self._last is not None:
             report(self._last)
         self._listeners.append(report)
@@ -146,7 +87,7 @@ class _Run:
             await self.finished.wait()
         finally:
             self._listeners.remove(report)
-        return self.succeeded
+        return bool(self.results)
 
 
 class Downloader:
@@ -154,7 +95,7 @@ class Downloader:
 
     def __init__(self, parallel: int = 3) -> None:
         self._slots = asyncio.Semaphore(parallel)
-        self._threads = ThreadPoolExecutor(2 * parallel + 2, "download")
+        self._threads = ThreadPoolExecutor(parallel + 2, "download")
 
     def close(self) -> None:
         """Let the threads end."""
@@ -169,67 +110,66 @@ class Downloader:
             yield
 
     async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call a blocking function in a thread that no other part of the daemon can use up."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        """Call a blocking function; returns only when it has ended, even if cancelled meanwhile."""
+        future = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
 
     async def download(
-        self,
-        client: RegistryClient,
-        name: str,
-        blob: Descriptor,
-        writer: BlobWriter,
-        report: Report,
-        pipe: LayerPipe | None = None,
+        self, client: RegistryClient, name: str, blob: Descriptor, sink: Sink, report: Report
     ) -> None:
-        """Fetch a blob into writer (and pipe), verify and commit it.
+        """Bring every byte of a blob into sink; to commit (and so to verify) it is the caller's part.
 
-        Raises ConnectionFailed or RegistryRefusal after too many tries without progress, and
-        DigestMismatch.
+        Raises ConnectionFailed or RegistryRefusal after too many tries without progress, and what
+        the sink raises.
         """
         settings = client.settings
+        transfer = _Transfer(name, blob, sink, report)
         tries = 0
         while True:
-            before = writer.size
+            before = transfer.received
             try:
-                await self._receive(client, name, blob, writer, report, pipe)
-                break
+                return await self._receive(client, transfer)
             except (ConnectionFailed, RegistryRefusal) as error:
                 if isinstance(error, RegistryRefusal) and not error.worth_repeating:
                     raise
-                tries = 1 if writer.size > before else tries + 1
+                tries = 1 if transfer.received > before else tries + 1
                 if tries >= settings.attempts:
                     raise
             await pause(min(settings.retry_delay_s * 2 ** (tries - 1), LONGEST_DELAY_S), blob.digest, report)
-        report(step(short_id(blob.digest), "Verifying Checksum"))
-        await self.in_thread(writer.commit)
-        report(step(short_id(blob.digest), "Download complete"))
 
-    async def _receive(
-        self,
-        client: RegistryClient,
-        name: str,
-        blob: Descriptor,
-        writer: BlobWriter,
-        report: Report,
-        pipe: LayerPipe | None,
-    ) -> None:
-        """One request: append what comes to writer until the blob is whole."""
-        reported_s = 0.0
-        async with client.open_blob(name, blob, writer.size) as stream:
-            if stream.start != writer.size:
-                writer.restart()
+    async def _receive(self, client: RegistryClient, transfer: _Transfer) -> None:
+        """One request: pass on what follows the bytes that are here; raises ConnectionFailed if it breaks."""
+        blob, reported_s = transfer.blob, 0.0
+        async with client.open_blob(transfer.name, blob, transfer.received) as stream:
+            position = stream.start
             async for batch in batches(stream.chunks):
-                position = writer.size
-                await self.in_thread(writer.write, batch)
-                if pipe is not None and writer.size > pipe.position:
-                    await pipe.feed(batch[pipe.position - position :])
+                position += len(batch)
+                if position <= transfer.received:
+                    continue
+                await self.in_thread(transfer.sink.write, batch[transfer.received - position :])
+                transfer.received = position
                 if (now := time.monotonic()) - reported_s >= REPORT_INTERVAL_S:
                     reported_s = now
-                    report(advance(short_id(blob.digest), "Downloading", writer.size, blob.size))
-        if writer.size < blob.size:
+                    transfer.report(advance(short_id(blob.digest), "Downloading", position, blob.size))
+        if transfer.received < blob.size:
             raise ConnectionFailed(
-                f"the download of {blob.digest} ended after {writer.size} of {blob.size} bytes"
+                f"the download of {blob.digest} ended after {transfer.received} of {blob.size} bytes"
             )
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """A download and how many of its bytes are in the sink."""
+
+    name: str
+    blob: Descriptor
+    sink: Sink
+    report: Report
+    received: int = 0
 
 
 async def batches(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -358,8 +358,9 @@ class RegistryClient:
         if url.scheme not in ("http", "https") or not url.host:
             raise ConnectionFailed(f'{method.capitalize()} "{url}": unsupported address')
         options: dict[str, Any] = {}
+        own_failures: list[Exception] = []
         if body is not None:
-            options["data"] = body()
+            options["data"] = _watched(body(), own_failures)
         try:
             return await self._session.request(
                 method,
@@ -371,6 +372,8 @@ class RegistryClient:
                 **options,
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            if own_failures:
+                raise own_failures[0] from None
             raise connection_failed(method, url, error) from error
 
     def _context(self, host: str) -> ssl.SSLContext:
@@ -441,6 +444,16 @@ def connection_failed(method: str, url: URL, error: Exception) -> ConnectionFail
     if isinstance(error, TimeoutError):
         return ConnectionFailed(f"{prefix}no answer in time (Client.Timeout exceeded)")
     return ConnectionFailed(f"{prefix}{error or type(error).__name__}")
+
+
+async def _watched(body: AsyncIterator[bytes], failures: list[Exception]) -> AsyncIterator[bytes]:
+    """The same body; what it raises itself is kept apart from failures of the connection."""
+    try:
+        async for chunk in body:
+            yield chunk
+    except Exception as error:
+        failures.append(error)
+        raise
 
 
 async def _chunks(response: aiohttp.ClientResponse, url: URL) -> AsyncIterator[bytes]:
