@@ -1,0 +1,27 @@
+"""--filter key=value as the API takes it."""
+
+from __future__ import annotations
+
+from seom.cli import jsontext
+from seom.cli.errors import CommandError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def encode_filters(items: Iterable[str], extra: dict[str, str] | None = None) -> str:
+    """JSON of {"key": {"value": true}}, "" without filters. Raises CommandError."""
+    filters: dict[str, dict[str, bool]] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise CommandError(
+                f'invalid argument "{item}" for "-f, --filter" flag: '
+                "bad format of filter (expected name=value)",
+                125,
+            )
+        filters.setdefault(name.strip().lower(), {})[value.strip()] = True
+    for name, value in (extra or {}).items():
+        filters.setdefault(name, {})[value] = True
+    return jsontext.encode(filters, sort_keys=True) if filters else ""

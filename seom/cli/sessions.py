@@ -1,0 +1,95 @@
+"""What run, start, attach and exec share: hijacking a stream, its size, signals, exit statuses."""
+
+from __future__ import annotations
+
+import os
+
+from seom.cli import credentials, output, terminal
+from seom.cli.client import Client, Connection, Response, query
+from seom.cli.errors import CommandError, DaemonError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+    from typing import Any
+
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
+
+
+def require_terminal(tty: bool, stdin: bool) -> None:
+    """A terminal session needs a terminal to read from."""
+    if tty and stdin and not os.isatty(0):
+        raise CommandError("the input device is not a TTY")
+
+
+def detach_keys(text: str) -> tuple[str, bytes]:
+    """The keys as the API and as the terminal know them: the flag, the config file, or ctrl-P ctrl-Q."""
+    text = text or str(credentials.load_config().get("detachKeys", ""))
+    return text, terminal.parse_detach_keys(text) if text else terminal.DEFAULT_DETACH_KEYS
+
+
+def hijack(
+    client: Client, path: str, parameters: dict[str, object], body: bytes | None = None
+) -> tuple[_socket.socket, bytes]:
+    """POST and take the connection over. Raises DaemonError."""
+    connection = client.connect()
+    headers = dict(UPGRADE)
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    connection.begin("POST", path + query(parameters), body, headers)
+    return connection.answer().check().hijack()
+
+
+def resizer(client: Client, path: str) -> Callable[[], None]:
+    """A function that tells the daemon the terminal's size; failures do not matter."""
+
+    def resize() -> None:
+        rows, columns = terminal.size(1)
+        if rows or columns:
+            client.send("POST", path, {"h": str(rows), "w": str(columns)}).read()
+
+    return resize
+
+
+def signaller(client: Client, container: str) -> Callable[[int], None]:
+    """A function that passes a signal on to the container."""
+
+    def send(number: int) -> None:
+        client.send("POST", f"/containers/{container}/kill", {"signal": str(number)}).read()
+
+    return send
+
+
+class Waiting:
+    """A wait for a container's exit that was begun before its start, so that no exit is missed."""
+
+    def __init__(self, client: Client, container: str, condition: str) -> None:
+        self._connection: Connection = client.connect()
+        self._connection.begin("POST", f"/containers/{container}/wait?condition={condition}")
+        self._response: Response = self._connection.answer().check()
+
+    def status(self) -> int:
+        """The exit status; 125 and a message when the wait itself failed."""
+        result: dict[str, Any] = self._response.json()
+        error = result.get("Error") or {}
+        if error.get("Message"):
+            output.error(f"Error waiting for container: {error['Message']}")
+            return 125
+        return int(result["StatusCode"])
+
+
+def start_failure(error: DaemonError) -> CommandError:
+    """A failed start with the status that shells know: 127 not found, 126 not executable, else 125."""
+    text = error.reason
+    missing = (
+        "executable file not found",
+        "no such file or directory",
+        "system cannot find the file specified",
+    )
+    status = 125
+    if any(words in text for words in missing):
+        status = 127
+    elif "permission denied" in text or "is a directory" in text:
+        status = 126
+    return CommandError(error.message, status)
