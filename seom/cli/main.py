@@ -68,6 +68,10 @@ def _dispatch(argv: list[str], address: str) -> int:
     words, rest = argv[0], argv[1:]
     if words == "help":
         return _print_help(" ".join(rest))
+    if words == "__complete":
+        from seom.cli.complete import complete
+
+        return complete(rest, Client(address))
     if words in GROUPS:
         if not rest or rest[0] in ("--help", "-h"):
             return _print_help(words)

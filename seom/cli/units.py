@@ -29,8 +29,8 @@ def _scaled(size: float, base: float, units: tuple[str, ...], digits: int) -> st
     return significant(size, digits) + units[index]
 
 
-def decimal_size(size_bytes: float, digits: int = 3) -> str:
-    """Powers of 1000: 4.26MB, 12kB, 0B."""
+def decimal_size(size_bytes: float, digits: int = 4) -> str:
+    """Powers of 1000: 4.263MB, 12kB, 0B."""
     return _scaled(size_bytes, 1000.0, _DECIMAL, digits)
 
 
