@@ -19,7 +19,9 @@ test:
 demo: setup
 	@$(VENV)/bin/python3 -IS scripts/demo.py $(DEMO)
 
-bench: setup
+bench:
+	@scripts/setup --tests
+	@scripts/docker-reference
 	$(VENV)/bin/python3 -m tests.performance $(BENCH)
 
 clean:

@@ -157,29 +157,13 @@ def busybox_root() -> bytes:
     return stream.getvalue()
 
 
-def debian_root() -> Path:
-    """A minimal Debian as a tar archive, made once by mmdebstrap from the mirror that apt uses."""
-    archive = CACHE / f"debian-{DEBIAN_SUITE}.tar"
-    if not archive.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        mirror = subprocess.run([ROOT / "scripts/debian-mirror"], capture_output=True, text=True, check=True)
-        partial = archive.with_suffix(".part.tar")
-        command = [
-            "mmdebstrap",
-            "--quiet",
-            "--variant=minbase",
-            DEBIAN_SUITE,
-            str(partial),
-            mirror.stdout.strip(),
-        ]
-        print(f"   $ {' '.join(command[:-1])} MIRROR", flush=True)
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise Failed(f"mmdebstrap ended with {done.returncode}:\n{done.stderr[-2000:]}")
-        partial.rename(archive)
-    else:
-        print(f"   the file system made before is used: {archive}")
-    return archive
+def debian_root() -> str:
+    """The path of a minimal Debian as a tar archive, made once by mmdebstrap."""
+    print("   $ scripts/debian-root", flush=True)
+    done = subprocess.run([ROOT / "scripts/debian-root", DEBIAN_SUITE], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failed(f"mmdebstrap could not make the file system:\n{done.stderr[-2000:]}")
+    return done.stdout.strip()
 
 
 def make_images(seom: Seom, steps: Steps) -> None:
@@ -193,7 +177,7 @@ def make_images(seom: Seom, steps: Steps) -> None:
             print(f"   {BUSYBOX_IMAGE} is there already")
     with steps.step("a Debian image from the distribution's mirror"):
         if not seom.succeeds("image", "inspect", DEBIAN_IMAGE):
-            seom("import", "--change", 'CMD ["bash"]', str(debian_root()), DEBIAN_IMAGE)
+            seom("import", "--change", 'CMD ["bash"]', debian_root(), DEBIAN_IMAGE)
         else:
             print(f"   {DEBIAN_IMAGE} is there already")
         seom("images")
