@@ -22,6 +22,7 @@ from typing import BinaryIO, Protocol, Self
 
 from seom.errors import InvalidParameter, NotFound, SystemFailure
 from seom.oci.descriptor import check_digest, digest_of
+from seom.storage.leases import Lease
 
 CHUNK_BYTES = 1 << 20
 _LENGTHS = {"sha256": 64, "sha512": 128}
@@ -104,9 +105,14 @@ class BlobStore:
             writer.write(content)
             return writer.commit()
 
-    def writer(self, expected: str = "", size_bytes: int | None = None) -> BlobWriter:
-        """Begin a blob; expected and size_bytes are verified by commit() when given."""
-        return BlobWriter(self, self._ingest / secrets.token_hex(16), expected, size_bytes)
+    def writer(
+        self, expected: str = "", size_bytes: int | None = None, lease: Lease | None = None
+    ) -> BlobWriter:
+        """Begin a blob; expected and size_bytes are verified by commit() when given.
+
+        The lease, if given, holds the blob from before it appears.
+        """
+        return BlobWriter(self, self._ingest / secrets.token_hex(16), expected, size_bytes, lease)
 
     def remove(self, digest: str) -> int:
         """Delete a blob; returns the bytes freed, 0 if it was not there."""
@@ -137,8 +143,11 @@ class BlobWriter:
     One thread at a time; which thread may change between calls.
     """
 
-    def __init__(self, store: BlobStore, path: Path, expected: str, size_bytes: int | None) -> None:
+    def __init__(
+        self, store: BlobStore, path: Path, expected: str, size_bytes: int | None, lease: Lease | None
+    ) -> None:
         self._store = store
+        self._lease = lease
         self._path = path
         self._expected = check_digest(expected) if expected else ""
         self._declared_size = size_bytes
@@ -184,6 +193,8 @@ class BlobWriter:
         os.fsync(self._file)
         os.close(self._file)
         self._file = None
+        if self._lease:
+            self._lease.hold(digest)
         target = self._store.path(digest)
         os.rename(self._path, target)
         sync_folder(target.parent)

@@ -30,6 +30,7 @@ from seom.errors import InvalidParameter
 from seom.oci.descriptor import check_digest
 from seom.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from seom.storage.blobs import BlobStore, BlobWriter, DigestMismatch, Readable, sync_folder
+from seom.storage.leases import Lease
 from seom.storage.streams import GZIP, PLAIN, ZSTD, GzipCompressor, Pipe, Stage, compression_of, decompressed
 from seom.storage.unpack import Limits, unpack
 
@@ -79,29 +80,37 @@ class LayerStore:
         """Whether the layer is unpacked."""
         return self.path(diff_id).exists()
 
-    def writer(self, diff_id: str = "", blob: str = "", blob_bytes: int | None = None) -> LayerWriter:
+    def writer(
+        self, diff_id: str = "", blob: str = "", blob_bytes: int | None = None, lease: Lease | None = None
+    ) -> LayerWriter:
         """Begin a layer that arrives as a stream: tar, plain or packed with gzip, zstd, xz or bzip2.
 
         Digests and size (of the stream as it arrives) are verified when given. The stream is kept
         as a blob; without a given blob digest, what is not gzip or zstd is kept as gzip.
+        The lease, if given, holds blob and layer from before they appear.
         """
-        return LayerWriter(self, diff_id, blob, blob_bytes)
+        return LayerWriter(self, diff_id, blob, blob_bytes, lease)
 
-    def add(
-        self, source: Readable, diff_id: str = "", blob: str = "", blob_bytes: int | None = None
-    ) -> Layer:
+    def add(self, source: Readable, diff_id: str = "", blob: str = "", lease: Lease | None = None) -> Layer:
         """Read a whole stream into a layer; see writer()."""
-        with self.writer(diff_id, blob, blob_bytes) as writer:
+        with self.writer(diff_id, blob, None, lease) as writer:
+            while chunk := source.read(_CHUNK_BYTES):
+                writer.write(chunk)
+            return writer.commit()
+
+    def unpack(self, source: Readable, diff_id: str, blob: str) -> Layer:
+        """Unpack a stream that somebody else verifies and keeps as the given blob.
+
+        The source raises at its end when the stream turns out not to be that blob.
+        """
+        with LayerWriter(self, diff_id, blob, None, None, keep_blob=False) as writer:
             while chunk := source.read(_CHUNK_BYTES):
                 writer.write(chunk)
             return writer.commit()
 
     def unpack_blob(self, blob: str, diff_id: str = "", report: Callable[[int], None] | None = None) -> Layer:
         """Unpack a layer whose compressed form is in the blob store; report gets bytes as they are read."""
-        with LayerWriter(self, diff_id, blob, self.blobs.size(blob), keep_blob=False) as writer:
-            for chunk in self.blobs.verified(blob, report):
-                writer.write(chunk)
-            return writer.commit()
+        return self.unpack(_Chunks(self.blobs.verified(blob, report)), diff_id, blob)
 
     def remove(self, diff_id: str) -> None:
         """Delete a layer's files, if they are here: first out of sight, then for good."""
@@ -169,9 +178,16 @@ class LayerWriter:
     """
 
     def __init__(
-        self, store: LayerStore, diff_id: str, blob: str, blob_bytes: int | None, keep_blob: bool = True
+        self,
+        store: LayerStore,
+        diff_id: str,
+        blob: str,
+        blob_bytes: int | None,
+        lease: Lease | None,
+        keep_blob: bool = True,
     ) -> None:
         self._store = store
+        self._lease = lease
         self._diff_id = check_digest(diff_id) if diff_id else ""
         self._blob = blob
         self._blob_bytes = blob_bytes
@@ -216,6 +232,8 @@ class LayerWriter:
         if self._diff_id and self._diff_id != diff_id:
             raise DigestMismatch(f"the layer unpacks to {diff_id}, expected {self._diff_id}")
         form = self._finish(self._compress) if self._compress else self._form_received()
+        if self._lease:
+            self._lease.hold(diff_id)
         self._store.publish(self._folder, diff_id)
         return replace(
             form,
@@ -247,7 +265,7 @@ class LayerWriter:
         """Decide by the first bytes how the layer is kept, and start the stages."""
         self._compression = compression_of(self._head)
         if self._keep_blob and (self._blob or self._compression in MEDIA_TYPES.keys() - {PLAIN}):
-            self._blob_writer = self._store.blobs.writer(self._blob, self._blob_bytes)
+            self._blob_writer = self._store.blobs.writer(self._blob, self._blob_bytes, self._lease)
         elif self._keep_blob:
             self._compressed = Pipe()
             self._compress = Stage(self._run_compress)
@@ -325,7 +343,7 @@ class LayerWriter:
     def _run_compress(self) -> Layer:
         assert self._compressed
         try:
-            with self._store.blobs.writer() as writer:
+            with self._store.blobs.writer(lease=self._lease) as writer:
                 compressor = GzipCompressor()
                 while chunk := self._compressed.read(_CHUNK_BYTES):
                     writer.write(compressor.compress(chunk))

@@ -132,6 +132,20 @@ def read_entries(stream: TarStream) -> Iterator[Entry]:
         extensions = _Extensions()
 
 
+def looks_like_tar(head: bytes) -> bool:
+    """Whether a stream begins like a tar: a header with a right checksum, or the end mark of an empty one."""
+    if len(head) < BLOCK:
+        return False
+    header = head[:BLOCK]
+    if header.count(0) == BLOCK:
+        return True
+    try:
+        _parse_header(header)
+    except InvalidParameter:
+        return False
+    return True
+
+
 def _parse_header(header: bytes) -> Entry:
     (
         name,

@@ -183,7 +183,7 @@ class _Extractor:
             return self._folders[path]
         try:
             folder = self._open(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter perhaps a whiteout
             self._make_folders(path)
             folder = self._open(path)
         self._folders[path] = folder
