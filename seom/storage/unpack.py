@@ -95,6 +95,37 @@ def unpack(source: Readable, directory: int, limits: Limits | None = None) -> in
     return extractor.file_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and how place() puts an archive that is no layer.
+
+    path is a directory inside the root; owner, when given, replaces those in the archive;
+    with keep_kinds a directory is never replaced by something else, nor something else by one.
+    """
+
+    path: bytes
+    owner: tuple[int, int] | None = None
+    keep_kinds: bool = False
+
+
+def place(source: Readable, root: int, placement: Placement) -> None:
+    """Extract a plain tar stream into a directory of a root; names, also of whiteouts, are just names.
+
+    Nothing outside root is touched; the directory itself keeps its owner and mode.
+    Raises InvalidParameter, OSError as unpack().
+    """
+    stream = TarStream(source)
+    limits = Limits(free_reserve_bytes=0, free_reserve_inodes=0)
+    extractor = _Extractor(stream, root, limits, placement)
+    try:
+        for entry in read_entries(stream):
+            extractor.extract(entry)
+        extractor.set_times()
+    finally:
+        extractor.forget_folders()
+    stream.drain()
+
+
 def clean_path(name: bytes) -> bytes:
     """A member's path relative to the root, without ".", ".." and doubled slashes; empty for the root."""
     if b"\0" in name:
@@ -108,8 +139,11 @@ def is_whiteout(status: os.stat_result) -> bool:
 
 
 class _Extractor:
-    def __init__(self, stream: TarStream, directory: int, limits: Limits) -> None:
+    def __init__(
+        self, stream: TarStream, directory: int, limits: Limits, placement: Placement | None = None
+    ) -> None:
         self._stream = stream
+        self._placement = placement
         self._root = directory
         self._limits = limits
         self._folders: OrderedDict[bytes, int] = OrderedDict()
@@ -122,9 +156,13 @@ class _Extractor:
         """Extract one member."""
         self._count(entry)
         path = clean_path(entry.name)
+        if self._placement is not None:
+            if not path:
+                return
+            path = self._placed(entry, path, self._placement)
         parent_path, name = posixpath.split(path)
         try:
-            if name.startswith(WHITEOUT):
+            if name.startswith(WHITEOUT) and self._placement is None:
                 self._whiteout(parent_path, name)
             elif not path:
                 self._root_folder(entry)
@@ -136,6 +174,15 @@ class _Extractor:
                     f"cannot extract {os.fsdecode(entry.name)!r} of the layer: {error.strerror}"
                 ) from error
             raise
+
+    def _placed(self, entry: Entry, path: bytes, placement: Placement) -> bytes:
+        """An entry's path below the place; the entry is changed to fit there."""
+        if placement.owner is not None:
+            entry.uid, entry.gid = placement.owner
+        place = clean_path(placement.path)
+        if entry.type == HARD_LINK:
+            entry.link_name = posixpath.join(place, clean_path(entry.link_name))
+        return posixpath.join(place, path)
 
     def set_times(self) -> None:
         """Set the directories' times, when nothing is created in them any more."""
@@ -281,6 +328,8 @@ class _Extractor:
         old = os.lstat(name, dir_fd=parent)
         if entry.type == HARD_LINK and self._is_target(entry, old):
             return False
+        if self._placement is not None and self._placement.keep_kinds:
+            self._check_kind(stat.S_ISDIR(old.st_mode), name, entry)
         if is_whiteout(old) and entry.is_directory:
             self._replace_whiteout(parent, name)
         elif stat.S_ISDIR(old.st_mode):
@@ -289,6 +338,13 @@ class _Extractor:
             os.unlink(name, dir_fd=parent)
         self.forget_folders()
         return True
+
+    def _check_kind(self, was_directory: bool, name: bytes, entry: Entry) -> None:
+        if was_directory != entry.is_directory:
+            old, new = ("directory", "non-directory") if was_directory else ("non-directory", "directory")
+            raise InvalidParameter(
+                f'cannot overwrite {old} "{os.fsdecode(name)}" with {new} "{os.fsdecode(name)}"'
+            )
 
     def _is_target(self, entry: Entry, old: os.stat_result) -> bool:
         directory, name = posixpath.split(clean_path(entry.link_name))
