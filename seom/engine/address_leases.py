@@ -63,6 +63,11 @@ class AddressLeases:
 
         self._departures.when_gone(endpoint.veth, gone)
 
+    async def settled(self) -> None:
+        """Return when no released endpoint's interface is left in the kernel."""
+        while self._leaving:
+            await next(iter(self._leaving.values())).wait()
+
     async def _take(self, network: Network, version: int, wish: str) -> str:
         pool = network.pool(version)
         if pool is None:

@@ -19,6 +19,7 @@ from typing import ParamSpec, TypeVar
 from seom.containers.config import EndpointConfig
 from seom.engine import network_files
 from seom.engine.address_leases import AddressLeases
+from seom.engine.container_names import ContainerNames
 from seom.engine.network_ports import exposed_ports, port_requests
 from seom.engine.network_records import (
     Endpoint,
@@ -37,12 +38,23 @@ from seom.engine.network_settings import (
     port_summaries,
     running_settings,
 )
-from seom.errors import Conflict, InvalidParameter, SystemFailure
+from seom.engine.network_wishes import (
+    CONTAINER_MODE,
+    ONLY_NONE,
+    SHARED,
+    check_wish,
+    dns_names,
+    mode_network,
+    wishes_of,
+)
+from seom.errors import Conflict, Forbidden, SeomError, SystemFailure
 from seom.linux.network_namespace import open_network_of
 from seom.network.addresses import Address
 from seom.network.bridge import Plug, new_veth_name
 from seom.network.definition import BRIDGE, HOST, NONE, OPTION_HOST_IP, OPTION_ICC
 from seom.network.departures import Departures
+from seom.network.dns import DnsServer
+from seom.network.dns_sockets import open_dns_sockets
 from seom.network.firewall import Forward
 from seom.network.host import HostNetwork
 from seom.network.ports import PortRegistry, PortTaken
@@ -51,10 +63,8 @@ from seom.storage.database import Database
 Publish = Callable[[str, str, str, dict[str, str]], object]
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-Wish = tuple[Network, EndpointConfig]
 
 _THREADS = 4
-_CONTAINER_MODE = "container:"
 
 
 class Endpoints:
@@ -152,6 +162,7 @@ class Endpoints:
         self._departures.close()
         await self.run(self.host.close)
         for sandbox in self._sandboxes.values():
+            sandbox.stop_dns()
             sandbox.close()
         self._sandboxes.clear()
         self._executor.shutdown()
@@ -174,8 +185,8 @@ class Endpoints:
         mode = member.host.network_mode
         sandbox = self._sandboxes[member.id] = Sandbox(member.id, mode)
         try:
-            if mode.startswith(_CONTAINER_MODE):
-                self._share(sandbox, member, mode.removeprefix(_CONTAINER_MODE))
+            if mode.startswith(CONTAINER_MODE):
+                self._share(sandbox, member, mode.removeprefix(CONTAINER_MODE))
             else:
                 await self._connect_all(sandbox, member)
         except BaseException:
@@ -193,21 +204,21 @@ class Endpoints:
         sandbox.netns_fd = open_network_of(other.pid)
 
     async def _connect_all(self, sandbox: Sandbox, member: Member) -> None:
-        wishes = self._wishes(member)
+        wishes = wishes_of(member, self._find_network)
         for number, (network, config) in enumerate(wishes):
             sandbox.endpoints[network.name] = await self._new_endpoint(network, member, config, number)
         gateway = self._gateway_endpoint(sandbox.endpoints.values())
         if gateway is not None:
             self._reserve_ports(sandbox, member, gateway)
-        self._write_files(sandbox, member)
+        self._compose_files(sandbox, member)
         with self._db.transaction():
             for endpoint in sandbox.endpoints.values():
                 endpoint.save(self._db)
             sandbox.save(self._db)
         if sandbox.mode != HOST:
-            await self._make(sandbox, gateway)
+            await self._make(sandbox, member, gateway)
 
-    async def _make(self, sandbox: Sandbox, gateway: Endpoint | None) -> None:
+    async def _make(self, sandbox: Sandbox, member: Member, gateway: Endpoint | None) -> None:
         plugs = [
             (
                 self._networks[endpoint.network_id].bridge_index,
@@ -217,36 +228,23 @@ class Endpoints:
             if endpoint.veth
         ]
 
+        needs_dns = self._needs_dns(sandbox)
+
         def make() -> None:
             # Kept at once: a cancelled caller must still find what was made.
-            sandbox.namespace = self.host.new_sandbox(plugs)
-            sandbox.netns_fd = sandbox.namespace.fd
+            sandbox.netns_fd = self.host.new_sandbox(plugs)
+            if needs_dns:
+                sandbox.dns_sockets = open_dns_sockets(sandbox.netns_fd)
             self.host.publish(sandbox.forwards)
 
+        await self._run_kernel_work(make)
+        self._start_dns(sandbox, member)
+
+    async def _run_kernel_work(self, work: Callable[[], None]) -> None:
         try:
-            await self.run(make)
+            await self.run(work)
         except OSError as error:
             raise SystemFailure(f"failed to set up container networking: {error}") from error
-
-    def _wishes(self, member: Member) -> list[Wish]:
-        """The networks to join and how: that of the network mode first, the others by name."""
-        mode = member.host.network_mode
-        main = self._find_network(_mode_network(mode))
-        found: dict[str, Wish] = {main.id: (main, EndpointConfig())}
-        for reference, config in member.endpoints.items():
-            network = self._find_network(_mode_network(reference))
-            found[network.id] = (network, config or EndpointConfig())
-        if len(found) > 1 and any(network.name in (HOST, NONE) for network, _ in found.values()):
-            raise InvalidParameter(
-                "container cannot be connected to multiple networks with one of the networks in "
-                f"{'host' if mode == HOST else 'private (none)'} mode"
-            )
-        network, config = found[main.id]
-        if member.config.mac_address and not config.mac_address:
-            config.mac_address = member.config.mac_address
-        for network, config in found.values():
-            check_wish(network, config)
-        return sorted(found.values(), key=lambda wish: (wish[0] is not main, wish[0].name))
 
     async def _new_endpoint(
         self, network: Network, member: Member, config: EndpointConfig, number: int
@@ -277,6 +275,7 @@ class Endpoints:
             gateways=_gateways(network) if is_gateway else (),
             mtu=network.definition.mtu,
             isolated=not network.definition.switched(OPTION_ICC),
+            published=is_gateway and bool(self._sandboxes[endpoint.container_id].forwards),
         )
 
     def _gateway_endpoint(self, endpoints: Iterable[Endpoint]) -> Endpoint | None:
@@ -309,20 +308,39 @@ class Endpoints:
             raise SystemFailure(f"{failed}{error.strerror}") from error
         sandbox.forwards = forwards_of(sandbox.reservation.ports, gateway)
 
-    def _write_files(self, sandbox: Sandbox, member: Member) -> None:
-        networks = [self._networks[endpoint.network_id] for endpoint in sandbox.endpoints.values()]
+    def _compose_files(self, sandbox: Sandbox, member: Member) -> None:
+        """Decide what the container's hosts and resolv.conf say."""
+        networks = self._networks_of(sandbox)
         default = self._find_network(BRIDGE)
         links: list[tuple[str, str]] = []
         if default in networks:
             links = network_files.legacy_links(member, self._find_container, default.endpoints.get)
-        hostname = member.config.hostname or member.id[:12]
         gateway = default.gateway(4)
-        endpoints = sandbox.endpoints.values()
         sandbox.hosts = network_files.hosts_text(
-            member, hostname, endpoints, links, str(gateway) if gateway else ""
+            member, sandbox.endpoints.values(), links, str(gateway) if gateway else ""
         )
-        config = network_files.resolver_config(member, networks, embedded=False)
-        sandbox.resolv_conf = network_files.resolv_conf_text(config)
+        config = network_files.resolver_config(member, networks, self._needs_dns(sandbox))
+        sandbox.resolv_conf = network_files.resolv_conf_file(config)
+
+    def _networks_of(self, sandbox: Sandbox) -> list[Network]:
+        return [self._networks[endpoint.network_id] for endpoint in sandbox.endpoints.values()]
+
+    def _needs_dns(self, sandbox: Sandbox) -> bool:
+        return any(network.user_defined for network in self._networks_of(sandbox))
+
+    def _start_dns(self, sandbox: Sandbox, member: Member) -> None:
+        """Begin to answer on sockets that were opened."""
+        if sandbox.dns_sockets is None or sandbox.dns is not None:
+            return
+        servers = network_files.upstream_servers(member)
+        names = ContainerNames(sandbox, self._networks, servers, self._container_id_of)
+        sandbox.dns = DnsServer(sandbox.dns_sockets, names)
+
+    def _container_id_of(self, reference: str) -> str | None:
+        try:
+            return self._find_container(reference).id
+        except SeomError:
+            return None
 
     async def release(self, container_id: str) -> None:
         """See Networks.release."""
@@ -338,6 +356,7 @@ class Endpoints:
             network.endpoints.pop(container_id, None)
             self._leases.free(network, endpoint)
             self._announce("disconnect", endpoint)
+        sandbox.stop_dns()
         await self.run(sandbox.close)
 
     def _announce(self, action: str, endpoint: Endpoint) -> None:
@@ -348,6 +367,10 @@ class Endpoints:
             network.id,
             {"container": endpoint.container_id, "name": network.name, "type": network.driver},
         )
+
+    async def settled(self) -> None:
+        """See Networks.settled."""
+        await self._leases.settled()
 
     # After a restart of the daemon.
 
@@ -364,7 +387,25 @@ class Endpoints:
         if gateway is not None:
             sandbox.forwards = forwards_of(ports, gateway)
         self._sandboxes[member.id] = sandbox
+        if mode != HOST:
+            await self._reopen(sandbox, member)
         return sandbox
+
+    async def _reopen(self, sandbox: Sandbox, member: Member) -> None:
+        needs_dns = self._needs_dns(sandbox)
+
+        def reopen() -> None:
+            sandbox.netns_fd = open_network_of(member.pid)
+            if needs_dns:
+                sandbox.dns_sockets = open_dns_sockets(sandbox.netns_fd)
+
+        try:
+            await self.run(reopen)
+        except OSError:
+            # The container has just ended, or its namespace refuses rules: its exit will be noticed,
+            # and a container without name resolution is better than none.
+            return
+        self._start_dns(sandbox, member)
 
     async def finish_recovery(self) -> None:
         """See Networks.finish_recovery."""
@@ -379,6 +420,11 @@ class Endpoints:
         await self.replace_rules()
 
     # What is shown.
+
+    def netns_fd(self, container_id: str) -> int | None:
+        """See Networks.netns_fd."""
+        sandbox = self._sandboxes.get(container_id)
+        return sandbox.netns_fd if sandbox is not None else None
 
     def rename(self, container_id: str, name: str) -> None:
         """See Networks.rename."""
@@ -398,10 +444,10 @@ class Endpoints:
             exposed = exposed_ports(member.config, member.host)
             return running_settings(sandbox, self._networks, member.pid, exposed)
         mode = member.host.network_mode
-        if mode.startswith(_CONTAINER_MODE):
+        if mode.startswith(CONTAINER_MODE):
             return NetworkSettings()
-        planned = {_mode_network(mode): EndpointConfig()} | {
-            _mode_network(name): config or EndpointConfig() for name, config in member.endpoints.items()
+        planned = {mode_network(mode): EndpointConfig()} | {
+            mode_network(name): config or EndpointConfig() for name, config in member.endpoints.items()
         }
         return NetworkSettings(networks={name: planned_settings(config) for name, config in planned.items()})
 
@@ -412,40 +458,106 @@ class Endpoints:
             return []
         return port_summaries(sandbox.reservation.ports, exposed_ports(member.config, member.host))
 
+    # Changes while a container runs.
+
     async def connect(self, network: Network, member: Member, config: EndpointConfig) -> None:
         """See Networks.connect."""
-        raise NotImplementedError
+        mode = member.host.network_mode
+        if mode.startswith(CONTAINER_MODE) or HOST in (mode, network.name):
+            raise Forbidden(SHARED)
+        if NONE in (mode_network(mode), network.name) and member.endpoints:
+            raise Forbidden(ONLY_NONE)
+        if member.id in network.endpoints:
+            raise Forbidden(f"endpoint with name {member.name} already exists in network {network.name}")
+        check_wish(network, config)
+        sandbox = self._sandboxes.get(member.id)
+        if sandbox is not None and member.pid:
+            await self._connect_running(sandbox, network, member, config)
+        self._drop_wish(network, member)
+        member.endpoints[network.name] = config
+
+    async def _connect_running(
+        self, sandbox: Sandbox, network: Network, member: Member, config: EndpointConfig
+    ) -> None:
+        used = {endpoint.interface for endpoint in sandbox.endpoints.values()}
+        number = next(number for number in range(len(used) + 1) if f"eth{number}" not in used)
+        endpoint = await self._new_endpoint(network, member, config, number)
+        sandbox.endpoints[network.name] = endpoint
+        try:
+            endpoint.save(self._db)
+            plug = partial(self._plug, endpoint, False)
+            needs_dns = sandbox.dns is None and self._needs_dns(sandbox)
+
+            def plug_in() -> None:
+                assert sandbox.netns_fd is not None
+                self.host.add_plug(network.bridge_index, sandbox.netns_fd, plug)
+                if needs_dns:
+                    sandbox.dns_sockets = open_dns_sockets(sandbox.netns_fd)
+
+            await self._run_kernel_work(plug_in)
+            self._start_dns(sandbox, member)
+            await self._follow_gateway(sandbox, member)
+        except BaseException:
+            await self._remove_endpoint(sandbox, endpoint)
+            raise
+        self._announce("connect", endpoint)
 
     async def disconnect(self, network: Network, member: Member) -> None:
         """See Networks.disconnect."""
-        raise NotImplementedError
+        if network.name == HOST:
+            raise Forbidden("container cannot be disconnected from host network or connected to host network")
+        sandbox = self._sandboxes.get(member.id)
+        endpoint = sandbox.endpoints.get(network.name) if sandbox is not None else None
+        if not self._drop_wish(network, member) and endpoint is None:
+            raise Forbidden(f"container {member.id} is not connected to network {network.name}")
+        if not member.endpoints:
+            member.endpoints[NONE] = None
+        if sandbox is not None and endpoint is not None:
+            await self._remove_endpoint(sandbox, endpoint)
+            await self._follow_gateway(sandbox, member)
+            self._announce("disconnect", endpoint)
 
+    def _drop_wish(self, network: Network, member: Member) -> bool:
+        names = [name for name in member.endpoints if name in (network.name, network.id, network.id[:12])]
+        for name in names:
+            del member.endpoints[name]
+        return bool(names)
 
-def _mode_network(mode: str) -> str:
-    return BRIDGE if mode in ("", "default") else mode
+    async def _remove_endpoint(self, sandbox: Sandbox, endpoint: Endpoint) -> None:
+        network = self._networks[endpoint.network_id]
+        sandbox.endpoints.pop(network.name, None)
+        network.endpoints.pop(endpoint.container_id, None)
+        endpoint.delete(self._db)
+        if endpoint.veth and sandbox.netns_fd is not None:
+            with contextlib.suppress(OSError):
+                await self.run(self.host.unplug, sandbox.netns_fd, endpoint.interface)
+        self._leases.free(network, endpoint)
+
+    async def _follow_gateway(self, sandbox: Sandbox, member: Member) -> None:
+        """Lead default routes and published ports through the endpoint that is the way outside now."""
+        gateway = self._gateway_endpoint(sandbox.endpoints.values())
+        if gateway is not None and not sandbox.reservation.ports:
+            self._reserve_ports(sandbox, member, gateway)
+        before, sandbox.forwards = sandbox.forwards, []
+        if gateway is not None:
+            sandbox.forwards = forwards_of(sandbox.reservation.ports, gateway)
+        sandbox.save(self._db)
+
+        def lead() -> None:
+            if gateway is not None and sandbox.netns_fd is not None:
+                network = self._networks[gateway.network_id]
+                self.host.set_default_routes(sandbox.netns_fd, gateway.interface, _gateways(network))
+            self.host.move(before, sandbox.forwards)
+
+        await self._run_kernel_work(lead)
+        self._compose_files(sandbox, member)
+        directory = self._data_root / "containers" / member.id
+        network_files.write_in_place(directory / "hosts", sandbox.hosts)
+        network_files.write_in_place(directory / "resolv.conf", sandbox.resolv_conf)
 
 
 def _gateways(network: Network) -> tuple[Address, ...]:
     return tuple(pool.gateway for pool in network.pools if pool.gateway is not None)
-
-
-def check_wish(network: Network, config: EndpointConfig) -> None:
-    """Refuse what only user-defined networks can do; raises InvalidParameter in Docker's words."""
-    if network.user_defined:
-        return
-    ipam = config.ipam_config
-    if ipam is not None and (ipam.ipv4_address or ipam.ipv6_address):
-        raise InvalidParameter("user specified IP address is supported on user defined networks only")
-    if config.aliases:
-        raise InvalidParameter(
-            "network-scoped alias is supported only for containers in user defined networks"
-        )
-
-
-def dns_names(member: Member, config: EndpointConfig) -> list[str]:
-    """The names a container is found by: its own, its aliases, its short id, its host name."""
-    names = [member.name, *(config.aliases or []), member.id[:12], member.config.hostname]
-    return list(dict.fromkeys(name for name in names if name))
 
 
 def _has_ipv6() -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from seom.engine.network_records import Endpoint, Member, Network
 from seom.errors import InvalidParameter
-from seom.network.definition import BRIDGE
 from seom.network.files import (
     EMBEDDED_DNS,
     ResolverConfig,
@@ -17,15 +16,14 @@ from seom.network.files import (
     hosts_file,
     merge_choices,
     reachable_from_containers,
-    resolv_conf_file,
 )
+from seom.network.files import resolv_conf_file as resolv_conf_file
 
 HOST_GATEWAY = "host-gateway"
 
 
 def hosts_text(
     member: Member,
-    hostname: str,
     endpoints: Iterable[Endpoint],
     links: Iterable[tuple[str, str]],
     gateway: str,
@@ -34,13 +32,14 @@ def hosts_text(
 
     gateway is what host-gateway stands for; links are pairs of address and names.
     """
-    names = own_names(member, hostname)
+    names = own_names(member)
     own = [(str(address), names) for endpoint in endpoints for address in endpoint.addresses]
     return hosts_file([*extra_hosts(member, gateway), *links, *own])
 
 
-def own_names(member: Member, hostname: str) -> str:
+def own_names(member: Member) -> str:
     """The names of the container itself: the full one first when it has a domain."""
+    hostname = member.config.hostname or member.id[:12]
     domain = member.config.domainname
     return f"{hostname}.{domain} {hostname}" if domain else hostname
 
@@ -90,11 +89,6 @@ def upstream_servers(member: Member) -> list[str]:
     return list(member.host.dns or []) or host_resolvers().nameservers
 
 
-def resolv_conf_text(config: ResolverConfig) -> str:
-    """The file."""
-    return resolv_conf_file(config)
-
-
 def legacy_links(
     member: Member, find: Callable[[str], Member], address_of: Callable[[str], Endpoint | None]
 ) -> list[tuple[str, str]]:
@@ -126,8 +120,3 @@ def write_in_place(path: Path, text: str) -> None:
         file.seek(0)
         file.write(text)
         file.truncate()
-
-
-def uses_legacy_links(networks: Iterable[Network]) -> bool:
-    """Whether the default bridge is among the networks."""
-    return any(network.name == BRIDGE for network in networks)

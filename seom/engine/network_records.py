@@ -20,8 +20,9 @@ from seom.network.definition import (
     NetworkDefinition,
     address_pool,
 )
+from seom.network.dns import DnsServer
+from seom.network.dns_sockets import DnsSockets
 from seom.network.firewall import FilteredNetwork, Forward
-from seom.network.namespace import Namespace
 from seom.network.ports import PublishedPort, Reservation
 from seom.storage.database import Database
 
@@ -92,7 +93,6 @@ class SandboxRecord(msgspec.Struct):
     """The stored part of a sandbox."""
 
     ports: list[PortRecord] = []
-    dns_port: int = 0
 
 
 @dataclass(slots=True)
@@ -186,16 +186,23 @@ class Sandbox:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     reservation: Reservation = field(default_factory=Reservation)
     forwards: list[Forward] = field(default_factory=list)
-    namespace: Namespace | None = None
+    dns_sockets: DnsSockets | None = None
+    dns: DnsServer | None = None
+
+    def stop_dns(self) -> None:
+        """Stop answering names; on the event loop's thread."""
+        if self.dns is not None:
+            self.dns.close()
+        elif self.dns_sockets is not None:
+            self.dns_sockets.close()
+        self.dns = self.dns_sockets = None
 
     def close(self) -> None:
         """Give host ports back and let go of the namespace."""
         self.reservation.close()
-        if self.namespace is not None:
-            self.namespace.close()
-        elif self.netns_fd is not None:
-            os.close(self.netns_fd)
-        self.namespace = self.netns_fd = None
+        fd, self.netns_fd = self.netns_fd, None
+        if fd is not None:
+            os.close(fd)
 
     def record(self) -> SandboxRecord:
         """What is stored."""

@@ -155,6 +155,10 @@ class Networks:
         """
         await self._endpoints.release(container_id)
 
+    async def settled(self) -> None:
+        """Return when the kernel has removed the interfaces of all released containers."""
+        await self._endpoints.settled()
+
     async def recover(self, member: Member) -> Sandbox:
         """Take over a container that ran on while there was no daemon; member.pid is its process."""
         return await self._endpoints.recover(member)
@@ -162,6 +166,10 @@ class Networks:
     async def finish_recovery(self) -> None:
         """Drop what is stored or in the kernel of containers that were not recovered."""
         await self._endpoints.finish_recovery()
+
+    def netns_fd(self, container_id: str) -> int | None:
+        """The network namespace of a running container; None when it has none of its own."""
+        return self._endpoints.netns_fd(container_id)
 
     def rename(self, container_id: str, name: str) -> None:
         """A container got another name."""

@@ -24,10 +24,10 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTMGRP_LINK = 1
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
-IFLA_PROTINFO, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC = 12, 18, 20, 26
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC = 18, 20, 26
 IFLA_NET_NS_FD = 28
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
-IFLA_BRPORT_ISOLATED = 33
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFLA_MACVLAN_MODE = 1
 VETH_INFO_PEER = 1
@@ -192,21 +192,21 @@ def bring_up(index: int, name: str = "") -> Message:
     return Message(RTM_SETLINK, body, f"bring up {name or index}")
 
 
-def bring_up_port(name: str) -> Message:
-    """Set a bridge port up without an IPv6 link-local address of its own."""
+def bring_up_port(name: str, isolated: bool = False, hairpin: bool = False) -> Message:
+    """Set a bridge port up, without an IPv6 link-local address of its own.
+
+    Isolated ports exchange no frames with each other; a hairpin port may send a frame back where it
+    came from.
+    """
     generation = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    port = attribute(IFLA_BRPORT_ISOLATED, bytes([isolated])) + attribute(IFLA_BRPORT_MODE, bytes([hairpin]))
     body = (
         _ifinfo(0, IFF_UP, IFF_UP)
         + _text(IFLA_IFNAME, name)
+        + _nested(IFLA_LINKINFO, _text(IFLA_INFO_SLAVE_KIND, "bridge") + _nested(IFLA_INFO_SLAVE_DATA, port))
         + _nested(IFLA_AF_SPEC, _nested(socket.AF_INET6, generation))
     )
-    return Message(RTM_SETLINK, body, f"bring up {name}")
-
-
-def isolate_port(index: int) -> Message:
-    """Forbid a bridge port to exchange frames with other isolated ports."""
-    flag = _nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_ISOLATED, b"\1"))
-    return Message(RTM_SETLINK, _ifinfo(index, family=socket.AF_BRIDGE) + flag, f"isolate port {index}")
+    return Message(RTM_NEWLINK, body, f"bring up {name}")
 
 
 def set_alias(name: str, alias: str) -> Message:

@@ -42,16 +42,26 @@ class AddressPool:
         self._taken: set[int] = set()
         self._next = self._low
 
-    def take(self) -> Address:
-        """Take the lowest free address; raises AddressesExhausted."""
+    @property
+    def taken(self) -> int:
+        """How many addresses are in use."""
+        return len(self._taken)
+
+    def peek(self) -> Address:
+        """The lowest free address, which take() would return; raises AddressesExhausted."""
         for number in range(self._next, self._high + 1):
             if number not in self._taken and number not in self._reserved:
-                self._taken.add(number)
-                self._next = number + 1
                 return self._address(number)
         raise AddressesExhausted(
             f"no available IPv{self.subnet.version} addresses on this network's address pools"
         )
+
+    def take(self) -> Address:
+        """Take the lowest free address; raises AddressesExhausted."""
+        address = self.peek()
+        self._taken.add(int(address))
+        self._next = int(address) + 1
+        return address
 
     def take_exactly(self, address: Address) -> None:
         """Take one address of the subnet; raises AddressTaken, or ValueError outside of it."""

@@ -27,13 +27,12 @@ from seom.linux.netlink import (
     bring_up,
     bring_up_port,
     delete_link,
-    isolate_port,
     new_bridge,
     new_veth,
     set_alias,
 )
 from seom.linux.network_namespace import inside
-from seom.network.namespace import Namespace, write_sysctl
+from seom.network.namespace import Namespace, read_sysctl, write_sysctl
 
 Address = IPv4Address | IPv6Address
 Interface = tuple[Address, int]
@@ -52,6 +51,19 @@ class Plug:
     gateways: tuple[Address, ...]
     mtu: int = 0
     isolated: bool = False
+    published: bool = False
+
+
+def bridged_packets_are_filtered() -> bool:
+    """Whether br_netfilter shows bridged packets to the firewall.
+
+    Then what a container sends to its own published port is translated inside the bridge and must
+    leave through the port it came from; else it is routed.
+    """
+    try:
+        return read_sysctl("bridge/bridge-nf-call-iptables") != "0"
+    except FileNotFoundError:
+        return False
 
 
 def bridge_name(instance: str, network_id: str, default: bool) -> str:
@@ -129,13 +141,9 @@ def plug_in(host: RouteSocket, bridge: int, namespace: Namespace, plug: Plug) ->
     host.execute(
         [
             new_veth(plug.veth, bridge, namespace.fd, plug.interface, plug.index, plug.mac, plug.mtu),
-            bring_up_port(plug.veth),
+            bring_up_port(plug.veth, plug.isolated, plug.published and bridged_packets_are_filtered()),
         ]
     )
-    if plug.isolated:
-        port = find_link(host, plug.veth)
-        if port is not None:
-            host.execute([isolate_port(port.index)])
     if any(address.version == 6 for address, _ in plug.addresses):
         inside(namespace.fd, lambda: allow_ipv6(plug.interface))
     namespace.route.execute(configure(plug))

@@ -10,23 +10,28 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from seom.linux.netlink import RouteSocket
+from seom.linux.netlink import RouteSocket, add_default_route, delete_link
 from seom.linux.nftables import Nftables
 from seom.network import firewall, subnets
-from seom.network.addresses import Subnet
+from seom.network.addresses import Address, Subnet
 from seom.network.bridge import (
     Interface,
     Plug,
     ensure_bridge,
     find_bridges,
+    find_link,
     plug_in,
     remove_bridge,
 )
 from seom.network.firewall import FilteredNetwork, Forward
-from seom.network.namespace import Namespace, NamespacePool, read_sysctl, write_sysctl
+from seom.network.namespace import NamespacePool, opened, read_sysctl, write_sysctl
 
 FORWARDING_V4 = "ipv4/ip_forward"
 FORWARDING_V6 = "ipv6/conf/all/forwarding"
+
+
+MakePlug = Callable[[int], Plug]
+"""Makes the plug once the interface's index inside the namespace is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,8 @@ class HostNetwork:
                 if link.alias not in known:
                     remove_bridge(route, link.name, link.alias)
 
-    def new_sandbox(self, plugs: Sequence[tuple[int, Callable[[int], Plug]]]) -> Namespace:
-        """A namespace connected to bridges: pairs of a bridge's index and the plug for an index inside.
+    def new_sandbox(self, plugs: Sequence[tuple[int, MakePlug]]) -> int:
+        """A namespace connected to bridges, as a descriptor; plugs are pairs of a bridge's index and a plug.
 
         Raises OSError; then nothing is left.
         """
@@ -103,13 +108,26 @@ class HostNetwork:
         except BaseException:
             namespace.close()
             raise
-        namespace.route.close()
-        return namespace
+        return namespace.detach()
 
-    def plug_in(self, bridge: int, namespace: Namespace, plug: Plug) -> None:
+    def add_plug(self, bridge: int, netns_fd: int, plug: MakePlug) -> None:
         """Connect a running container's namespace to one more bridge."""
-        with RouteSocket() as route:
-            plug_in(route, bridge, namespace, plug)
+        with opened(netns_fd) as namespace, RouteSocket() as route:
+            plug_in(route, bridge, namespace, plug(namespace.next_index))
+
+    def unplug(self, netns_fd: int, interface: str) -> None:
+        """Remove an interface of a running container, its default routes with it; synchronous, 20 ms."""
+        with opened(netns_fd) as namespace:
+            link = find_link(namespace.route, interface)
+            if link is not None:
+                namespace.route.execute([delete_link(link.index)])
+
+    def set_default_routes(self, netns_fd: int, interface: str, gateways: Sequence[Address]) -> None:
+        """Lead a running container's way outside through one of its interfaces."""
+        with opened(netns_fd) as namespace:
+            link = find_link(namespace.route, interface)
+            if link is not None:
+                namespace.route.execute([add_default_route(link.index, gateway) for gateway in gateways])
 
     def replace_rules(self, networks: Sequence[FilteredNetwork], forwards: Iterable[Forward]) -> None:
         """Make the firewall exactly this."""
@@ -130,6 +148,12 @@ class HostNetwork:
             for forward in forwards:
                 with contextlib.suppress(FileNotFoundError):
                     self._nftables.run(firewall.withdraw(self._table, [forward]))
+
+    def move(self, before: Sequence[Forward], after: Sequence[Forward]) -> None:
+        """Replace published ports of a container by others."""
+        if list(before) != list(after):
+            self.withdraw(before)
+            self.publish(after)
 
     def enable_forwarding(self, ipv6: bool) -> dict[str, str]:
         """Switch forwarding on; returns the settings that had to be changed, with their old values."""

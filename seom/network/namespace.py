@@ -11,6 +11,7 @@ import contextlib
 import os
 import threading
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from seom.linux.netlink import RouteSocket, bring_up
@@ -36,10 +37,12 @@ class Namespace:
 
     def close(self) -> None:
         """Let go of the namespace; the kernel removes it when no process is left in it."""
+        os.close(self.detach())
+
+    def detach(self) -> int:
+        """The descriptor, which is the caller's from now on; the socket is closed."""
         self.route.close()
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        return self.fd
 
 
 def write_sysctl(name: str, value: bytes) -> None:
@@ -74,15 +77,19 @@ def make_namespace() -> Namespace:
         raise
 
 
-def open_namespace(fd: int) -> Namespace:
-    """A Namespace of a descriptor, which it owns from then on; works from any thread."""
+@contextlib.contextmanager
+def opened(fd: int) -> Iterator[Namespace]:
+    """A namespace that somebody holds by a descriptor; works from any thread."""
 
     def enter() -> RouteSocket:
         enter_network(fd)
         return RouteSocket()
 
     route = in_own_thread(enter)
-    return Namespace(fd, route, max(link.index for link in route.links()) + 1)
+    try:
+        yield Namespace(fd, route, max(link.index for link in route.links()) + 1)
+    finally:
+        route.close()
 
 
 class NamespacePool:

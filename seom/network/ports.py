@@ -183,7 +183,7 @@ def bind_port(protocol: str, address: Address, port: int) -> socket.socket | Non
     try:
         if family == socket.AF_INET6:
             held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if protocol == "tcp":
+        if protocol == "tcp" and port:
             _bind_stream(held, (str(address), port))
         else:
             held.bind((str(address), port))
@@ -197,7 +197,8 @@ def _bind_stream(held: socket.socket, address: tuple[str, int]) -> None:
     """Bind although connections of an earlier server linger in TIME_WAIT, and let nobody in after.
 
     SO_REUSEADDR admits to a port with lingering connections, listening makes the claim exclusive.
-    Shut down again and without the option, the socket neither accepts nor shares.
+    Shut down again and without the option, the socket neither accepts nor shares. (A port that the
+    kernel picked would be lost by the shutdown, and needs none of this.)
     """
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(address)

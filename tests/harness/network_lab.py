@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -48,6 +50,8 @@ class Lab:
     members: dict[str, Member] = field(default_factory=dict)
     events: list[tuple[str, str, str, dict[str, str]]] = field(default_factory=list)
     opened: list[Networks] = field(default_factory=list)
+    pipes: list[int] = field(default_factory=list)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     async def networks(self, instance: str = "abc123") -> Networks:
         """A daemon's networks, open; called again it is the next daemon after a crash or restart."""
@@ -80,6 +84,25 @@ class Lab:
         self.members[id] = Member(id, name, Config(), wishes, endpoints if endpoints is not None else {})
         return self.members[id]
 
+    def started(self, member: Member) -> subprocess.Popen[bytes]:
+        """Let a process live in a member's namespace, as a container's would; it ends with the lab."""
+        fd = self.opened[-1].netns_fd(member.id)
+        assert fd is not None
+        read, write = os.pipe()
+        process = inside(fd, lambda: subprocess.Popen(["cat"], stdin=read))
+        os.close(read)
+        self.pipes.append(write)
+        self.processes.append(process)
+        self.members[member.id] = dataclasses.replace(member, pid=process.pid)
+        return process
+
+    def close(self) -> None:
+        """End the processes."""
+        for pipe in self.pipes:
+            os.close(pipe)
+        for process in self.processes:
+            process.wait()
+
 
 def in_lab(test: Callable[[Lab], Awaitable[None]]) -> Callable[[], None]:
     """Run an async test in a network namespace of its own, given a Lab."""
@@ -101,6 +124,7 @@ async def _run(test: Callable[[Lab], Awaitable[None]], lab: Lab) -> None:
         async with asyncio.timeout(60):
             await test(lab)
     finally:
+        lab.close()
         for networks in lab.opened:
             with contextlib.suppress(Exception):
                 await networks.close()

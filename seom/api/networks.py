@@ -1,0 +1,103 @@
+"""Networks: list, create, inspect, remove, prune, connect, disconnect."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from seom.containers.config import EndpointConfig
+from seom.engine.filters import parse_filters
+from seom.engine.networks import Networks
+from seom.errors import InvalidParameter
+from seom.network.definition import CreateNetwork
+
+Body = TypeVar("Body")
+
+LIST_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+PRUNE_FILTERS = ("until", "label", "label!")
+
+
+class NetworkEngine(Protocol):
+    """What these handlers need of the engine."""
+
+    @property
+    def networks(self) -> Networks: ...
+
+
+class Connect(msgspec.Struct, rename="pascal"):
+    """The body of POST /networks/{id}/connect."""
+
+    container: str = ""
+    endpoint_config: EndpointConfig | None = None
+
+
+class Disconnect(msgspec.Struct, rename="pascal"):
+    """The body of POST /networks/{id}/disconnect."""
+
+    container: str = ""
+    force: bool = False
+
+
+class Created(msgspec.Struct, rename="pascal"):
+    """The answer to POST /networks/create."""
+
+    id: str
+    warning: str = ""
+
+
+def routes(engine: NetworkEngine) -> list[web.RouteDef]:
+    """The network endpoints of one engine."""
+    networks = engine.networks
+
+    async def list_all(request: web.Request) -> web.Response:
+        return _json(networks.listing(parse_filters(request.query.get("filters"), LIST_FILTERS)))
+
+    async def inspect(request: web.Request) -> web.Response:
+        return _json(networks.inspect(request.match_info["id"]))
+
+    async def create(request: web.Request) -> web.Response:
+        body = _decode(await request.read(), CreateNetwork)
+        return _json(Created(await networks.create(body)), status=201)
+
+    async def remove(request: web.Request) -> web.Response:
+        await networks.remove(request.match_info["id"])
+        return web.Response(status=204)
+
+    async def prune(request: web.Request) -> web.Response:
+        removed = await networks.prune(parse_filters(request.query.get("filters"), PRUNE_FILTERS))
+        return _json({"NetworksDeleted": removed or None})
+
+    async def connect(request: web.Request) -> web.Response:
+        body = _decode(await request.read(), Connect)
+        await networks.connect(request.match_info["id"], body.container, body.endpoint_config)
+        return web.Response(status=200)
+
+    async def disconnect(request: web.Request) -> web.Response:
+        body = _decode(await request.read(), Disconnect)
+        await networks.disconnect(request.match_info["id"], body.container, body.force)
+        return web.Response(status=200)
+
+    return [
+        web.get("/networks", list_all),
+        web.post("/networks/create", create),
+        web.post("/networks/prune", prune),
+        web.get("/networks/{id}", inspect),
+        web.delete("/networks/{id}", remove),
+        web.post("/networks/{id}/connect", connect),
+        web.post("/networks/{id}/disconnect", disconnect),
+    ]
+
+
+def _decode(body: bytes, kind: type[Body]) -> Body:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidParameter(f"invalid JSON: {error}") from error
+
+
+def _json(document: object, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status, body=msgspec.json.encode(document) + b"\n", content_type="application/json"
+    )
