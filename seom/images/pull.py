@@ -85,8 +85,19 @@ class Puller:
         Raises NotFound with Docker's texts for an unknown or forbidden image, Unavailable when
         the registry is out of reach, InvalidParameter for content that is not what it claims.
         """
+        reference = reference.with_default_tag()
         async with RegistryClient(reference.domain, credentials, self._settings) as client:
-            return await self._pull(client, reference.with_default_tag(), platform, report)
+            pulled = await self._pull(client, reference, platform, report)
+        report(outcome(pulled.is_new, reference))
+        actual = pulled.image.config.platform
+        if platform is not None and not matches(actual, platform):
+            report(
+                status(
+                    f"WARNING: image with reference {reference.familiar} was found but its platform "
+                    f"({actual}) does not match the specified platform ({platform})"
+                )
+            )
+        return pulled
 
     async def pull_all_tags(
         self,
@@ -103,22 +114,24 @@ class Puller:
                 raise pull_error(error, repository) from error
             if not tags:
                 raise NotFound(f"no tags found in {repository.familiar_repository}")
-            return [await self._pull(client, repository.with_tag(tag), platform, report) for tag in tags]
+            pulled = [await self._pull(client, repository.with_tag(tag), platform, report) for tag in tags]
+        report(outcome(any(each.is_new for each in pulled), repository))
+        return pulled
 
     async def _pull(
         self, client: RegistryClient, reference: Reference, platform: Platform | None, report: Report
     ) -> Pulled:
         try:
             top = await client.fetch_manifest(reference.path, reference.digest or reference.tag)
-            report(status(f"Pulling from {reference.familiar_repository}", reference.digest or reference.tag))
+            row = reference.familiar if reference.digest else reference.tag
+            report(status(f"Pulling from {reference.path}", row))
             with self._leases.lease() as lease:
                 image = await self._content(_Order(client, reference, platform, report, lease), top)
                 pulled = Pulled(image, top.digest, self._images.find(reference) != image.id)
                 self._name(pulled, reference)
         except (RegistryRefusal, Unauthorized) as error:
             raise pull_error(error, reference) from error
-        for line in closing_lines(pulled, reference, platform):
-            report(status(line))
+        report(status(f"Digest: {top.digest}"))
         return pulled
 
     def _name(self, pulled: Pulled, reference: Reference) -> None:
@@ -221,7 +234,8 @@ class Puller:
                 for diff_id, blob in missing.items():
                     tasks[diff_id] = group.create_task(self._fetch_layer(order, diff_id, blob))
         except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
+            first = failures.exceptions[0]
+            raise first from first.__cause__
         layers |= {diff_id: task.result() for diff_id, task in tasks.items()}
         return [layers[diff_id] for diff_id in diff_ids]
 
@@ -270,17 +284,10 @@ class Puller:
         return layer
 
 
-def closing_lines(pulled: Pulled, reference: Reference, wanted: Platform | None) -> list[str]:
-    """What docker prints when a pull has succeeded."""
-    outcome = "Downloaded newer image" if pulled.is_new else "Image is up to date"
-    lines = [f"Digest: {pulled.digest}", f"Status: {outcome} for {reference.familiar}"]
-    actual = pulled.image.config.platform
-    if wanted is not None and not matches(actual, wanted):
-        lines.append(
-            f"WARNING: image with reference {reference.familiar} was found but does not match the specified "
-            f"platform: wanted {wanted}, actual: {actual}"
-        )
-    return lines
+def outcome(is_new: bool, reference: Reference) -> Message:
+    """The line with which docker ends a pull that succeeded."""
+    text = "Downloaded newer image" if is_new else "Image is up to date"
+    return status(f"Status: {text} for {reference.familiar}")
 
 
 def pull_error(error: SeomError, reference: Reference) -> SeomError:

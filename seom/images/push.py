@@ -116,9 +116,11 @@ class Pusher:
             order = _Order(client, repository, report, asyncio.Semaphore(PARALLEL_UPLOADS))
             try:
                 return [await self._push(order, repository.with_tag(tag)) for tag in tags]
-            except (RegistryRefusal, Unauthorized) as error:
-                # Not 401: the docker command line would then ask for a password on the terminal.
+            except RegistryRefusal as error:
                 raise SystemFailure(str(error)) from error
+            except Unauthorized as error:
+                # Docker's words alone (without the URL), and not 401: see pull_error.
+                raise SystemFailure(str(error.__cause__ or error)) from error
 
     async def _push(self, order: _Order, reference: Reference) -> Pushed:
         image_id = self._images.find(reference)
@@ -195,7 +197,8 @@ class Pusher:
                 for parcel in (*parcels.values(), _Parcel(manifest.config, "")):
                     group.create_task(self._send_blob(_with_quiet_rows(order, parcel), parcel))
         except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
+            first = failures.exceptions[0]
+            raise first from first.__cause__
 
     async def _send_blob(self, order: _Order, parcel: _Parcel) -> None:
         name, digest = order.repository.path, parcel.blob.digest
@@ -221,7 +224,7 @@ class Pusher:
                 continue
             try:
                 if await order.client.start_upload(order.repository.path, digest, source.path) is None:
-                    return source.familiar_repository.removeprefix(f"{source.domain}/")
+                    return source.path
             except RegistryRefusal:
                 continue
         return ""

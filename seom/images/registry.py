@@ -31,7 +31,14 @@ from yarl import URL
 
 from seom import __version__
 from seom.errors import InvalidParameter, SeomError, Unauthorized, Unavailable
-from seom.images.auth import ANONYMOUS, Authorizer, Credentials, TokenAnswer, TokenRequest
+from seom.images.auth import (
+    ANONYMOUS,
+    Authorizer,
+    Credentials,
+    TokenAnswer,
+    TokenRequest,
+    parse_challenges,
+)
 from seom.images.endpoint import (
     RegistrySettings,
     is_insecure,
@@ -477,6 +484,8 @@ async def _read_limited(response: aiohttp.ClientResponse, limit: int) -> bytes:
 async def _refusal(response: aiohttp.ClientResponse) -> RegistryRefusal:
     """The error an answer describes, in the words registry clients use: ``code in words: message``."""
     fallback = _CODE_OF_STATUS.get(response.status, "UNKNOWN")
+    if response.status == 401 and _lacks_scope(response):
+        return RegistryRefusal(401, "DENIED", "denied: requested access to the resource is denied")
     try:
         body = await _read_limited(response, _ERROR_BODY_BYTES)
         decoded = msgspec.json.decode(body, type=_ErrorBody)
@@ -493,6 +502,14 @@ async def _refusal(response: aiohttp.ClientResponse) -> RegistryRefusal:
     else:
         text = f"unexpected status from {response.method} request to {response.url}: {_status_line(response)}"
     return RegistryRefusal(response.status, fallback, text)
+
+
+def _lacks_scope(response: aiohttp.ClientResponse) -> bool:
+    """Whether the token was good, but not for this (RFC 6750, section 3.1)."""
+    demand = ", ".join(response.headers.getall("WWW-Authenticate", []))
+    return any(
+        challenge.parameters.get("error") == "insufficient_scope" for challenge in parse_challenges(demand)
+    )
 
 
 def _status_line(response: aiohttp.ClientResponse) -> str:

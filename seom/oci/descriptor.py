@@ -26,7 +26,9 @@ class Platform(msgspec.Struct, omit_defaults=True):
     os_features: list[str] | None = msgspec.field(default=None, name="os.features")
 
     def __str__(self) -> str:
-        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+        # v8 is what arm64 means; Docker leaves it out as well
+        variant = "" if (self.architecture, self.variant) == ("arm64", "v8") else self.variant
+        return "/".join(part for part in (self.os, self.architecture, variant) if part)
 
 
 class Descriptor(msgspec.Struct, rename="camel", omit_defaults=True):

@@ -226,7 +226,7 @@ def test_a_pull_brings_the_image_and_tells_each_step(registry: Registry, stores:
     assert found.repo_tags == [image.name]
     assert found.repo_digests == [f"{registry.host}/plain/pull@{image.digest}"]
     assert (stores.layers.path(digest(image.layers[0])) / "a.bin").stat().st_size == 200_000
-    assert stores.lines[0] == {"status": f"Pulling from {registry.host}/plain/pull", "id": "v1"}
+    assert stores.lines[0] == {"status": "Pulling from plain/pull", "id": "v1"}
     assert stores.statuses() == [
         f"Digest: {image.digest}",
         f"Status: Downloaded newer image for {image.name}",
@@ -247,7 +247,7 @@ def test_a_second_pull_fetches_nothing_but_the_manifest(registry: Registry, stor
     stores.pull(image.name)
     stores.pull(image.name)
     assert [line["status"] for line in stores.lines] == [
-        f"Pulling from {registry.host}/second/pull",
+        "Pulling from second/pull",
         f"Digest: {image.digest}",
         f"Status: Image is up to date for {image.name}",
     ]
@@ -277,7 +277,7 @@ def test_a_digest_names_exactly_one_image_and_no_tag(registry: Registry, stores:
     assert stores.pull(name) == image.id
     found = stores.images.resolve(name)
     assert (found.repo_tags, found.repo_digests) == ([], [name])
-    assert stores.lines[0]["id"] == image.digest
+    assert stores.lines[0] == {"status": "Pulling from by/digest", "id": name}
 
 
 @pytest.mark.parametrize(
@@ -328,8 +328,8 @@ def test_an_image_of_another_platform_comes_with_a_warning(registry: Registry, s
     image = publish(registry, "other/platform", "v1", [make_layer("other")])
     stores.pull(image.name, "linux/arm64")
     assert stores.statuses()[-1] == (
-        f"WARNING: image with reference {image.name} was found but does not match the specified platform: "
-        "wanted linux/arm64/v8, actual: linux/amd64"
+        f"WARNING: image with reference {image.name} was found but its platform (linux/amd64) does "
+        "not match the specified platform (linux/arm64)"
     )
 
 
@@ -337,6 +337,7 @@ def test_all_tags_of_a_repository_are_pulled(registry: Registry, stores: Stores)
     names = [publish(registry, "all/tags", tag, [make_layer(tag)]).name for tag in ("a", "b", "c")]
     repository = parse_reference(f"{registry.host}/all/tags")
     stores.run(lambda pull, push: pull.pull_all_tags(repository, stores.report))
+    assert stores.statuses()[-1] == f"Status: Downloaded newer image for {repository.familiar}"
     assert all(stores.images.find(parse_reference(name)) for name in names)
 
 

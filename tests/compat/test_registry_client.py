@@ -179,7 +179,7 @@ def test_without_credentials_the_error_says_what_is_missing(
     settings = RegistrySettings(certificate_folders=(certificates,))
     with pytest.raises(Unauthorized, match="no basic auth credentials"):
         talk(secured.host, lambda client: client.fetch_manifest("a/first", "one"), settings=settings)
-    with pytest.raises(RegistryRefusal, match="unauthorized: authentication required"):
+    with pytest.raises(RegistryRefusal, match="denied: requested access to the resource is denied"):
         talk(tokens.host, lambda client: upload(client, "a/first"))
 
 

@@ -96,7 +96,8 @@ class TokenServer:
             error = {"code": "UNAUTHORIZED", "message": "incorrect username or password"}
             return 401, {"errors": [error]}
         scopes = " ".join(fields.get("scope", [])).split()
-        answer: dict[str, Any] = {"token": self.token(scopes, known), "expires_in": self.life_s}
+        token = self.token(scopes, known)
+        answer: dict[str, Any] = {"token": token, "access_token": token, "expires_in": self.life_s}
         if "offline_token" in fields and known:
             answer["refresh_token"] = IDENTITY_TOKEN
         return 200, answer

@@ -1,0 +1,119 @@
+"""Pull, push, login, and a look at what a registry has."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+from aiohttp import web
+
+from seom.api.progress_stream import stream_progress
+from seom.engine.distribution import Distribution, Stores, wanted_reference
+from seom.engine.events import EventBus
+from seom.errors import InvalidParameter
+from seom.images.auth import ANONYMOUS, Credentials, decode_credentials
+from seom.oci.descriptor import parse_platform
+from seom.oci.manifest import Index, decode_manifest
+from seom.oci.reference import parse_reference
+
+
+class LoginAnswer(msgspec.Struct, rename="pascal"):
+    """The answer to a login that succeeded; the token is to be kept instead of the password."""
+
+    status: str = "Login Succeeded"
+    identity_token: str = ""
+
+
+class Settings(Protocol):
+    """What the administrator chose."""
+
+    @property
+    def insecure_registries(self) -> tuple[str, ...]:
+        """Registries that may be used without proof of who they are."""
+        ...
+
+
+class Engine(Protocol):
+    """What these handlers need of the engine."""
+
+    @property
+    def images(self) -> Stores:
+        """Where images are kept."""
+        ...
+
+    @property
+    def events(self) -> EventBus:
+        """Who is told."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """What the administrator chose."""
+        ...
+
+
+def routes(engine: Engine) -> list[web.RouteDef]:
+    """POST /images/create, POST /images/NAME/push, POST /auth, GET /distribution/NAME/json."""
+    handlers = _Handlers(Distribution(engine.images, engine.events, engine.settings.insecure_registries))
+    return [
+        web.post("/images/create", handlers.create),
+        web.post("/images/{name:.+}/push", handlers.push),
+        web.post("/auth", handlers.login),
+        web.get("/distribution/{name:.+}/json", handlers.inspect),
+    ]
+
+
+class _Handlers:
+    def __init__(self, distribution: Distribution) -> None:
+        self._distribution = distribution
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """Pull what fromImage and tag name; no tag and no digest means all tags."""
+        query = request.query
+        reference = wanted_reference(query.get("fromImage", ""), query.get("tag", ""))
+        platform = parse_platform(query["platform"]) if query.get("platform") else None
+        credentials = account_of(request)
+        return await stream_progress(
+            request, lambda report: self._distribution.pull(reference, report, platform, credentials)
+        )
+
+    async def push(self, request: web.Request) -> web.StreamResponse:
+        """Push a tag, or all tags of a repository when none is given."""
+        reference = wanted_reference(request.match_info["name"], request.query.get("tag", ""))
+        credentials = account_of(request)
+        return await stream_progress(
+            request, lambda report: self._distribution.push(reference, report, credentials)
+        )
+
+    async def login(self, request: web.Request) -> web.Response:
+        """Check an account with its registry."""
+        try:
+            credentials = msgspec.json.decode(await request.read(), type=Credentials)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise InvalidParameter(f"invalid JSON: {error}") from error
+        token = await self._distribution.login(credentials)
+        return _json(LoginAnswer(identity_token=token))
+
+    async def inspect(self, request: web.Request) -> web.Response:
+        """What a registry has under a name: descriptor and platforms."""
+        reference = parse_reference(request.match_info["name"])
+        found = await self._distribution.inspect(reference, account_of(request))
+        document = decode_manifest(found.content, found.media_type)
+        platforms = None
+        if isinstance(document, Index):
+            platforms = [entry.platform for entry in document.manifests if entry.platform]
+        media_type = document.media_type or found.media_type
+        descriptor = {"mediaType": media_type, "digest": found.digest, "size": len(found.content)}
+        return _json({"Descriptor": descriptor, "Platforms": platforms})
+
+
+def account_of(request: web.Request) -> Credentials:
+    """The account of the X-Registry-Auth header; a malformed one counts as none, as with Docker."""
+    try:
+        return decode_credentials(request.headers.get("X-Registry-Auth", ""))
+    except InvalidParameter:
+        return ANONYMOUS
+
+
+def _json(document: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(document), content_type="application/json")
