@@ -1,0 +1,308 @@
+"""The monitor: one small process beside each workload, which outlives the daemon.
+
+daemon                       monitor                               workload
+------                       -------                               --------
+Start (through the
+spawner, which forks) -----> cgroup, overlay, pipes
+                             sandbox.create ------- clone3 ------> sandbox steps
+                             <------ terminal, or nothing yet ---- execve
+<--- Started + pidfd,
+     stdio descriptors -----
+Attach, Resize ------------> Relay: output to log and clients <--> writes and reads
+                             <---------------- exits -------------
+                             drains the pipes, removes the cgroup
+                             writes exit.json (rename)
+<--------------- Exited ----
+                             flushes slow clients, lets the root
+                             file system go, ends
+
+daemon dies:   "control" ends; the monitor goes on and listens on DIRECTORY/monitor.sock.
+               The next daemon connects and gets Started, with the descriptors, again.
+monitor dies:  the daemon still holds the stdio descriptors; it asks the spawner, now the
+               workload's parent, for a replacement monitor and hands them to it (Adopt).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from seom.containers import messages
+from seom.containers.journal import Journal
+from seom.containers.log_writer import LogWriter
+from seom.containers.messages import Attach, Exited, Failed, Log, Resize, Started, StdinClosed, Watch
+from seom.containers.poller import GONE, READABLE, Poller
+from seom.containers.relay import Relay
+from seom.linux import process, pty
+from seom.linux.cgroup import Cgroup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SOCKET_NAME = "monitor.sock"
+EXIT_NAME = "exit.json"
+JOURNAL_NAME = "journal"
+LINGER_AFTER_EXIT_S = 2.0
+LINGER_FOR_CLIENTS_S = 30.0
+_LOST_STATUS = 255 << 8  # the exit code of a workload whose status nobody could tell
+
+
+class Workload:
+    """The process a monitor watches over.
+
+    held are the descriptors that a replacement would need, by name: stdin, stdout, stderr or
+    terminal, and the two ends of the journal's staging pipe. reap returns the wait status, or None
+    as long as the process runs.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        held: dict[str, int],
+        started_at_ns: int = 0,
+        reap: Callable[[], int | None] | None = None,
+    ) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.held = held
+        self.started_at_ns = started_at_ns or time.time_ns()
+        self.reap = reap or self._wait
+
+    def _wait(self) -> int:
+        return os.waitpid(self.pid, 0)[1]
+
+
+class Monitor:
+    """Serves one workload until it has ended and its clients have been sent everything."""
+
+    def __init__(self, control: socket.socket, workload: Workload, watch: Watch) -> None:
+        self._poller = Poller()
+        self._control: socket.socket | None = control
+        self._workload = workload
+        self._watch = watch
+        self._group = Cgroup(watch.cgroup) if watch.cgroup else None
+        self._listener: socket.socket | None = None
+        self._exit_status: int | None = None
+        self._drain_until = 0.0
+        self._journal = self._open_journal(watch.log)
+        held = workload.held
+        if "terminal" in held:
+            sources, stdin = [(held["terminal"], 1)], os.dup(held["terminal"])
+        else:
+            sources = [(held[name], number) for name, number in (("stdout", 1), ("stderr", 2))]
+            stdin = held.get("stdin", -1)
+        self._relay = Relay(
+            self._poller,
+            watch.streams,
+            sources,
+            stdin if stdin >= 0 else None,
+            self._journal,
+            self._on_stdin_closed,
+        )
+
+    def _open_journal(self, log: Log | None) -> Journal | None:
+        if log is None or log.driver == "none":
+            return None
+        attrs = messages.encode_attributes(log.extra) if log.extra else b""
+        writer = LogWriter(log.path, log.max_size_bytes, log.max_files, attrs)
+        held = self._workload.held
+        if "staging_out" not in held:
+            held["staging_out"], held["staging_in"] = os.pipe2(os.O_CLOEXEC)
+        path = f"{self._watch.directory}/{JOURNAL_NAME}"
+        return Journal(path, writer, (held["staging_out"], held["staging_in"]))
+
+    # -- life
+
+    def attach(self, descriptor: int, wanted: Attach) -> None:
+        """Serve one more client."""
+        self._relay.attach(descriptor, wanted)
+
+    def run(self) -> None:
+        """Report that the workload runs, serve it, and return when all is done."""
+        if self._journal is not None:
+            self._journal.recover()
+        if self._watch.directory:
+            self._listen()
+        self._poller.watch(self._workload.pidfd, READABLE, self._on_exit)
+        if self._control is not None:
+            self._watch_control()
+            self._report_started()
+        while self._exit_status is None or not self._drained():
+            self._poller.run_once(self._timeout_ms())
+            self._relay.tick()
+        self._finish(self._exit_status)
+        self._linger()
+
+    def _timeout_ms(self) -> int | None:
+        timeout = self._relay.timeout_ms()
+        if self._exit_status is not None:
+            left = max(0, int((self._drain_until - time.monotonic()) * 1000)) + 1
+            timeout = left if timeout is None else min(left, timeout)
+        return timeout
+
+    def _drained(self) -> bool:
+        return self._relay.ended or time.monotonic() >= self._drain_until
+
+    def _on_exit(self, _: int) -> None:
+        status = self._workload.reap()
+        if status is None:
+            return
+        self._poller.forget(self._workload.pidfd)
+        self._exit_status = status
+        if self._group is not None and not self._watch.private_pids:
+            self._group.kill()
+        self._relay.drain()
+        # Somebody else may hold the pipes open; such output is waited for only so long.
+        self._drain_until = time.monotonic() + LINGER_AFTER_EXIT_S
+
+    def _finish(self, status: int) -> None:
+        self._relay.finish()
+        oom_killed = False
+        if self._group is not None:
+            oom_killed = self._group.oom_kills() > 0
+            try:
+                self._group.remove()
+            except OSError:
+                pass  # a process in it does not die: nothing more can be done here
+        record = Exited(process.exit_code(status), time.time_ns(), oom_killed)
+        if self._watch.directory:
+            write_exit_record(self._watch.directory, record)
+            self._close_listener()
+        self._tell(record)
+
+    def _linger(self) -> None:
+        """Serve clients that have not read everything, as long as they keep reading."""
+        deadline = time.monotonic() + LINGER_FOR_CLIENTS_S
+        while not self._relay.idle and time.monotonic() < deadline:
+            self._poller.run_once(1000)
+
+    # -- the daemon
+
+    def _tell(self, report: messages.Report, descriptors: list[int] | None = None) -> None:
+        if self._control is not None:
+            try:
+                messages.send(self._control, report, descriptors)
+            except OSError:
+                self._drop_control()
+
+    def _report_started(self) -> None:
+        load = self._workload
+        self._tell(
+            Started(load.pid, load.started_at_ns, self._watch, list(load.held)),
+            [load.pidfd, *load.held.values()],
+        )
+
+    def _watch_control(self) -> None:
+        assert self._control is not None
+        self._poller.watch(self._control.fileno(), READABLE, self._on_control)
+
+    def _drop_control(self) -> None:
+        if self._control is not None:
+            self._poller.forget(self._control.fileno())
+            self._control.close()
+            self._control = None
+
+    def _on_control(self, _: int) -> None:
+        assert self._control is not None
+        try:
+            data, descriptors = messages.receive(self._control)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, descriptors = b"", []
+        if not data:
+            self._drop_control()
+            return
+        request = messages.decode_request(data)
+        if isinstance(request, Attach):
+            self._relay.attach(descriptors.pop(0), request)
+        elif isinstance(request, Resize):
+            self._resize(request)
+        elif self._journal is not None:
+            self._journal.reopen()
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _resize(self, size: Resize) -> None:
+        if "terminal" in self._workload.held:
+            try:
+                pty.set_window_size(self._workload.held["terminal"], size.rows, size.columns)
+            except OSError:
+                pass
+
+    def _on_stdin_closed(self) -> None:
+        if self._workload.held.pop("stdin", None) is not None:
+            self._tell(StdinClosed())
+
+    def _listen(self) -> None:
+        directory = os.open(self._watch.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Through the descriptor, since a socket's name may have only 107 bytes.
+        path = f"/proc/self/fd/{directory}/{SOCKET_NAME}"
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(path)
+        self._listener.listen(4)
+        os.close(directory)
+        self._poller.watch(self._listener.fileno(), READABLE, self._on_connection)
+
+    def _on_connection(self, _: int) -> None:
+        assert self._listener is not None
+        connection, _address = self._listener.accept()
+        self._drop_control()
+        self._control = connection
+        self._watch_control()
+        self._report_started()
+
+    def _close_listener(self) -> None:
+        if self._listener is not None:
+            self._poller.forget(self._listener.fileno())
+            self._listener.close()
+            try:
+                os.unlink(f"{self._watch.directory}/{SOCKET_NAME}")
+            except FileNotFoundError:
+                pass
+
+
+def write_exit_record(directory: str, record: Exited) -> None:
+    """Write exit.json, all of it or nothing."""
+    temporary = f"{directory}/.{EXIT_NAME}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, messages.encode(record))
+    finally:
+        os.close(descriptor)
+    os.rename(temporary, f"{directory}/{EXIT_NAME}")
+
+
+def fail(control: socket.socket, stage: str, number: int, message: str) -> None:
+    """Tell the daemon that the workload could not be started."""
+    try:
+        messages.send(control, Failed(stage, number, message))
+    except OSError:
+        pass
+
+
+def wait_for_orphan(pidfd: int, told: socket.socket | None) -> int | None:
+    """The wait status of a workload that is another process's child.
+
+    From the kernel where it can tell (Linux 6.15), else from the spawner, which reaps it and writes
+    the status to told. None: not known yet.
+    """
+    status = process.exit_status(pidfd)
+    if status is not None:
+        return status
+    if told is None:
+        return _LOST_STATUS
+    poll = select.poll()
+    poll.register(told.fileno(), READABLE)
+    if not any(events & (READABLE | GONE) for _, events in poll.poll(1000)):
+        return _LOST_STATUS
+    data = told.recv(64)
+    return int(data) if data else _LOST_STATUS

@@ -1,0 +1,153 @@
+"""A container from start to exit, through the real spawner, monitor and kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from seom.containers.runtime import Attachment, StartFailure, StartRequest, Stdio
+from tests.harness.sandboxes import Client, Host, host, spec
+
+OnHost = Callable[[Callable[[Host], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def on_host(tmp_path: Path) -> OnHost:
+    """Runs a coroutine function with a fresh runtime."""
+
+    def run(test: Callable[[Host], Awaitable[None]]) -> None:
+        async def main() -> None:
+            async with host(tmp_path) as made:
+                await test(made)
+
+        asyncio.run(main())
+
+    return run
+
+
+def log_entries(request: StartRequest) -> list[dict[str, str]]:
+    assert request.log is not None
+    return [json.loads(line) for line in Path(request.log.path).read_text().splitlines()]
+
+
+def test_a_program_runs_in_namespaces_of_its_own(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        ended, output = await host.run(
+            spec("sh", "-c", "echo $$; hostname; cat /proc/net/dev | wc -l; exit 7")
+        )
+        assert output.split() == ["1", "sandbox", "3"]
+        assert ended.code == 7
+
+    on_host(test)
+
+
+def test_a_signal_is_reported_as_128_plus_its_number(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        workload = await host.start(spec("sleep", "1000"))
+        workload.signal(9)
+        assert (await workload.wait()).code == 137
+
+    on_host(test)
+
+
+@pytest.mark.parametrize(
+    ("program", "number", "message"),
+    [
+        ("absent", 2, 'exec: "absent": executable file not found in $PATH'),
+        ("/absent", 2, 'exec: "/absent": stat /absent: no such file or directory'),
+        ("/etc/passwd", 13, 'exec: "/etc/passwd": permission denied'),
+        ("/etc", 13, 'exec: "/etc": is a directory'),
+    ],
+)
+def test_a_program_that_cannot_be_executed_is_a_start_failure(
+    on_host: OnHost, program: str, number: int, message: str
+) -> None:
+    async def test(host: Host) -> None:
+        with pytest.raises(StartFailure) as failure:
+            await host.start(spec(program))
+        assert (failure.value.stage, failure.value.errno) == ("exec", number)
+        assert failure.value.message == message
+
+    on_host(test)
+
+
+def test_output_is_logged_line_by_line_in_the_json_file_format(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        request = host.request(spec("sh", "-c", 'echo "a<b>"; echo err >&2; printf rest'))
+        workload = await host.runtime.start(request)
+        await workload.wait()
+        entries = log_entries(request)
+        texts = sorted((entry["stream"], entry["log"]) for entry in entries)
+        assert texts == [("stderr", "err\n"), ("stdout", "a<b>\n"), ("stdout", "rest")]
+
+    on_host(test)
+
+
+def test_an_attached_client_feeds_stdin_and_half_closes_it(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        client = Client()
+        request = host.request(spec("sort"), stdio=Stdio(False, True, True))
+        workload = await host.runtime.start(request, attachments=[client.attachment(stdin=True)])
+        await client.send(b"b\na\n")
+        client.end_input()
+        assert await client.read_all() == b"a\nb\n"
+        assert (await workload.wait()).code == 0
+
+    on_host(test)
+
+
+def test_an_exec_joins_the_container(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        workload = await host.start(spec("sleep", "1000"))
+        client = Client()
+        process = spec(
+            "sh", "-c", "hostname; (readlink /proc/1/ns/pid; readlink /proc/self/ns/pid) | uniq; exit 5"
+        ).process
+        assert process is not None
+        run = await workload.exec("exec", process, Stdio(False, False, True), [client.attachment()])
+        output = (await client.read_all()).decode().split()
+        assert output[0] == "sandbox" and len(output) == 2
+        assert (await run.wait()).code == 5
+        workload.signal(9)
+        await workload.wait()
+
+    on_host(test)
+
+
+def test_a_terminal_is_allocated_inside_and_resized(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        client = Client()
+        given = spec(
+            "sh", "-c", "trap 'stty size; exit' WINCH; tty; stty size; while :; do sleep 0.01; done", tty=True
+        )
+        request = host.request(given, stdio=Stdio(True, True, False, rows=20, columns=30))
+        workload = await host.runtime.start(request, attachments=[client.attachment(stdin=True)])
+        assert (await client.read_until(b"20 30")).startswith(b"/dev/pts/0")
+        await workload.resize(40, 50)
+        assert b"40 50" in await client.read_all()
+
+    on_host(test)
+
+
+def test_detach_keys_let_a_client_go_while_the_program_runs_on(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        client = Client()
+        request = host.request(spec("cat", tty=True), stdio=Stdio(True, True, False))
+        workload = await host.runtime.start(request, attachments=[client.attachment(stdin=True)])
+        await client.send(b"x")
+        await client.read_until(b"x")
+        await client.send(b"\x10\x11")
+        assert await client.read_all() == b""
+        assert workload.ended is None
+        other = Client()
+        attachment: Attachment = other.attachment(stdin=True)
+        await workload.attach(attachment)
+        await other.send(b"\n\x04")
+        await other.read_all()
+        await workload.wait()
+
+    on_host(test)
