@@ -185,8 +185,7 @@ def merge_tmpfs_options(options: list[str]) -> list[str]:
     for option in [*_TMPFS_DEFAULTS, *options]:
         name, equals, _ = option.partition("=")
         if not (option in _TMPFS_FLAGS or (equals and name in _TMPFS_VALUES)):
-            shown = " ".join(f'"{part}"' for part in option.split("=", 1))
-            raise InvalidParameter(f"Invalid tmpfs option [{shown}]")
+            raise InvalidParameter(f'invalid tmpfs option "{name}"')
         merged.pop(_TMPFS_FLAGS.get(option, ""), None)
         merged.pop(name, None)
         if option != "defaults":

@@ -25,12 +25,16 @@ from seom.engine.mount_requests import (
 from seom.engine.volumes import Volumes
 from seom.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from seom.oci import runtime_spec as oci
+from seom.volumes.copy_up import copy_up
 from seom.volumes.local import ANONYMOUS_LABEL, check_name
 
 __all__ = [
     "MountPoint",
+    "hold",
     "oci_mounts",
+    "populate",
     "prepare",
+    "publish_mounts",
     "release",
     "remove_anonymous",
     "resolve",
@@ -122,6 +126,24 @@ async def _make_volume(point: MountPoint, volumes: Volumes, container_id: str, e
         point.mode = "z"  # what clients are used to see for a volume that was asked for
 
 
+async def populate(points: Sequence[MountPoint], lowers: Sequence[str], volumes: Volumes) -> None:
+    """Copy the image's content into the new container's empty volumes.
+
+    lowers are the directories of the image's layers, topmost first. Raises SystemFailure.
+    """
+    for point in points:
+        volume = volumes.find(point.name) if point.type == "volume" and point.copy_data else None
+        if volume is None or volume.options or point.subpath:
+            continue
+        try:
+            await asyncio.to_thread(copy_up, lowers, point.destination, str(volume.mountpoint))
+        except OSError as error:
+            raise SystemFailure(
+                f"cannot copy the image's {point.destination} into volume {volume.name}: "
+                f"{error.strerror}: {error.filename}; free space on the disk, or use the option nocopy"
+            ) from error
+
+
 async def prepare(points: Sequence[MountPoint], container_id: str, volumes: Volumes) -> list[oci.Mount]:
     """What to mount in a container that starts, parents first; volumes in use count as mounted.
 
@@ -153,6 +175,13 @@ async def remove_anonymous(points: Sequence[MountPoint], volumes: Volumes) -> No
                 await volumes.remove(volume.name)
             except (Conflict, NotFound):
                 continue
+
+
+def hold(points: Sequence[MountPoint], container_id: str, volumes: Volumes) -> None:
+    """Tell a new daemon's volumes what a container has mounted that went on running."""
+    for point in points:
+        if point.type == "volume":
+            volumes.hold(point, container_id)
 
 
 def publish_mounts(points: Sequence[MountPoint], container_id: str, events: EventBus, action: str) -> None:

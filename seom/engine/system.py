@@ -173,7 +173,7 @@ def info_document(data_root: Path, counts: Counts, listeners: int, insecure: tup
         "SecurityOptions": security_options(layout),
         "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": [],
-        "Warnings": warnings(layout),
+        "Warnings": warnings(layout) or None,
     }
 
 
@@ -202,7 +202,7 @@ def security_options(layout: Layout) -> list[str]:
     options = ["name=apparmor"] if apparmor.enabled() else []
     if Path("/proc/sys/kernel/seccomp/actions_avail").exists():
         options.append("name=seccomp,profile=builtin")
-    return [*options, *(["name=cgroupns"] if Path("/proc/self/ns/cgroup").exists() else [])]
+    return [*options, *(["name=cgroupns"] if layout.unified else [])]
 
 
 def warnings(layout: Layout) -> list[str]:

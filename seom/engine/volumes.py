@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
+import os
 import re
 import shutil
 import sqlite3
@@ -23,9 +25,10 @@ from seom.engine.events import EventBus
 from seom.engine.filters import Filters
 from seom.engine.mount_requests import MountPoint, new_volume_name
 from seom.engine.timestamps import format_timestamp
-from seom.errors import Conflict, InvalidParameter, NotFound, NotSupported, SystemFailure
+from seom.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from seom.storage.database import Database
-from seom.volumes.local import ANONYMOUS_LABEL, DRIVER, LocalDriver, check_name, check_options
+from seom.volumes.local import ANONYMOUS_LABEL, DRIVER, LocalDriver, check_length, check_name, check_options
+from seom.volumes.mounting import mount_volume, pin_subpath, unmount_volume, unpin
 from seom.volumes.usage import disk_usage
 
 LIST_FILTERS = frozenset({"dangling", "driver", "label", "name"})
@@ -76,13 +79,16 @@ class Volumes:
         self._database = database
         self._events = events
         self._driver = LocalDriver(data_root / "volumes")
+        self._pins = data_root / "volumes" / ".subpaths"
         self._reserved: dict[str, set[str]] = {}
+        self._mounted: dict[str, set[str]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.users = users
 
     async def open(self) -> None:
         """Take in directories without a row, and finish interrupted removals."""
         await asyncio.to_thread(self._driver.clean)
+        await asyncio.to_thread(self._unpin_all)
         for name in await asyncio.to_thread(lambda: list(self._driver.names())):
             if self._row(name) is None:
                 anonymous = re.fullmatch(r"[0-9a-f]{64}", name)
@@ -138,6 +144,8 @@ class Volumes:
             )
         async with self._lock(name):
             if self._row(name) is None:
+                if not reserved_for:
+                    check_length(name)
                 check_name(name)
                 check_options(name, options or {})
                 await self._make_directory(name)
@@ -207,15 +215,57 @@ class Volumes:
     async def mount(self, point: MountPoint, container_id: str) -> str:
         """Make a volume ready for a container that starts; returns the path to bind-mount.
 
-        Raises NotFound, SystemFailure, NotSupported.
+        Raises NotFound, InvalidParameter (of the subpath), SystemFailure.
         """
         volume = self.get(point.name)
-        if volume.options or point.subpath:
-            raise NotSupported("volumes with mount options or a subpath cannot be mounted yet")
-        return str(volume.mountpoint)
+        async with self._lock(volume.name):
+            if volume.options:
+                await self._mount_options(volume)
+            elif not volume.mountpoint.exists():
+                await self._make_directory(volume.name)
+            self.hold(point, container_id)
+            source = await self._pin(volume, point, container_id) if point.subpath else volume.mountpoint
+        return str(source)
+
+    def hold(self, point: MountPoint, container_id: str) -> None:
+        """Remember that a running container has a volume mounted: mount() does, and a new daemon must."""
+        self._mounted.setdefault(point.name, set()).add(container_id)
 
     async def unmount(self, point: MountPoint, container_id: str) -> None:
-        """Undo mount() for one container."""
+        """Undo mount() for one container; may be called again."""
+        holders = self._mounted.get(point.name, set())
+        if container_id not in holders:
+            return
+        async with self._lock(point.name):
+            holders.discard(container_id)
+            if point.subpath:
+                await asyncio.to_thread(unpin, self._pins / container_id)
+            volume = self.find(point.name)
+            if not holders:
+                self._mounted.pop(point.name, None)
+                if volume is not None and volume.options:
+                    await asyncio.to_thread(unmount_volume, volume.mountpoint)
+
+    async def _mount_options(self, volume: Volume) -> None:
+        try:
+            await asyncio.to_thread(mount_volume, volume.options, volume.mountpoint)
+        except OSError as error:
+            shown = ", ".join(f"{key}={value}" for key, value in sorted(volume.options.items()))
+            raise SystemFailure(
+                f"error while mounting volume '{volume.mountpoint}': failed to mount local volume: "
+                f"mount {shown}: {(error.strerror or '').removeprefix('mount: ').lower()}"
+            ) from error
+
+    async def _pin(self, volume: Volume, point: MountPoint, container_id: str) -> Path:
+        name = hashlib.sha256(point.destination.encode()).hexdigest()[:16]
+        pin = self._pins / container_id / name
+        try:
+            await asyncio.to_thread(pin_subpath, volume.mountpoint, point.subpath, pin)
+        except OSError as error:
+            path = volume.mountpoint / point.subpath
+            reason = os.strerror(error.errno or 0).lower()
+            raise InvalidParameter(f"cannot access path {path}: lstat {path}: {reason}") from error
+        return pin
 
     def reference_count(self, name: str) -> int:
         """How many containers have the volume."""
@@ -223,10 +273,18 @@ class Volumes:
 
     async def reset(self) -> None:
         """Delete every volume, used or not."""
+        await asyncio.to_thread(self._unpin_all)
         for volume in self.select():
             async with self._lock(volume.name):
                 await self._remove(volume.name)
         await asyncio.to_thread(shutil.rmtree, self._driver.directory, True)
+
+    def _unpin_all(self) -> None:
+        """A pin is needed only while a container starts."""
+        if self._pins.is_dir():
+            for directory in self._pins.iterdir():
+                unpin(directory)
+            self._pins.rmdir()
 
     async def _make_directory(self, name: str) -> None:
         try:
@@ -235,6 +293,7 @@ class Volumes:
             raise SystemFailure(f"cannot create volume {name}: {error.strerror}: {error.filename}") from error
 
     async def _remove(self, name: str) -> None:
+        await asyncio.to_thread(unmount_volume, self._driver.data(name))
         # The row goes first: a crash after it leaves a directory that is taken in again, unharmed.
         with self._database.transaction(durable=True):
             self._database.execute("DELETE FROM volume WHERE name=?", name)

@@ -27,12 +27,16 @@ _REMOVED = ".removed-"
 _REQUIRES = {"device": ("type",), "type": ("device",), "o": ("device", "type"), "size": ()}
 
 
-def check_name(name: str) -> None:
-    """Raise InvalidParameter for a name that cannot be a directory of this driver."""
+def check_length(name: str) -> None:
+    """Raise InvalidParameter for a name of one letter; only what is created by itself has this rule."""
     if len(name) < 2:
         raise InvalidParameter(
             f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
         )
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidParameter for a name that cannot be a directory of this driver."""
     if not _NAME.fullmatch(name):
         raise InvalidParameter(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def disk_usage(directory: Path) -> int:
-    """Bytes that the files below directory (and itself) take on disk, as ``du -s -x`` counts them.
+    """Bytes that everything below a directory takes on disk, as ``du -x`` counts them, without itself.
 
     A hard link counts once, other file systems do not count, what vanishes meanwhile is left out.
     """
@@ -15,7 +15,7 @@ def disk_usage(directory: Path) -> int:
         top = directory.lstat()
     except FileNotFoundError:
         return 0
-    total_bytes, seen = top.st_blocks * 512, {top.st_ino}
+    total_bytes, seen = 0, {top.st_ino}
     pending = [str(directory)]
     while pending:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from seom.engine.mounts import MountPoint, prepare, resolve
 from seom.engine.volumes import Volumes
 from seom.errors import Conflict, InvalidParameter, NotFound
 from seom.storage.database import Database
+from seom.volumes.usage import disk_usage
 
 CONTAINER = "c" * 64
 Scenario = Callable[[Volumes], Awaitable[None]]
@@ -85,6 +88,24 @@ def test_incomplete_options_are_refused(tmp_path: Path, options: dict[str, str],
             await volumes.create("data", options=options)
 
     play(tmp_path, scenario)
+
+
+def test_a_name_of_one_letter_is_good_enough_for_a_container(tmp_path: Path) -> None:
+    async def scenario(volumes: Volumes) -> None:
+        points = await resolve(HostConfig(binds=["a:/x"]), Config(), volumes, CONTAINER, no_mounts)
+        assert points[0].name == "a"
+
+    play(tmp_path, scenario)
+
+
+def test_disk_usage_equals_du(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/file").write_bytes(bytes(123_456))
+    os.link(tmp_path / "sub/file", tmp_path / "again")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 30)
+    total = subprocess.check_output(["du", "-s", "--block-size=1", tmp_path], text=True).split()[0]
+    assert disk_usage(tmp_path) == int(total) - tmp_path.stat().st_blocks * 512
 
 
 def test_an_unknown_driver_is_not_found(tmp_path: Path) -> None:
