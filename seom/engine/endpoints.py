@@ -58,6 +58,7 @@ from seom.network.dns_sockets import open_dns_sockets
 from seom.network.firewall import Forward
 from seom.network.host import HostNetwork
 from seom.network.ports import PortRegistry, PortTaken
+from seom.network.relay import Relay
 from seom.storage.database import Database
 
 Publish = Callable[[str, str, str, dict[str, str]], object]
@@ -162,7 +163,7 @@ class Endpoints:
         self._departures.close()
         await self.run(self.host.close)
         for sandbox in self._sandboxes.values():
-            sandbox.stop_dns()
+            sandbox.stop_serving()
             sandbox.close()
         self._sandboxes.clear()
         self._executor.shutdown()
@@ -238,7 +239,10 @@ class Endpoints:
             self.host.publish(sandbox.forwards)
 
         await self._run_kernel_work(make)
-        self._start_dns(sandbox, member)
+        self._start_relays(sandbox)
+        if sandbox.dns_sockets is not None:
+            self._start_dns(sandbox, member)
+            sandbox.save(self._db)
 
     async def _run_kernel_work(self, work: Callable[[], None]) -> None:
         try:
@@ -297,7 +301,7 @@ class Endpoints:
             member.config,
             member.host,
             network.definition.options.get(OPTION_HOST_IP, "").replace("0.0.0.0", ""),
-            self._ipv6_host and bool(gateway.ipv6),
+            self._ipv6_host,
         )
         failed = f"driver failed programming external connectivity on endpoint {member.name} ({gateway.id}): "
         try:
@@ -336,6 +340,16 @@ class Endpoints:
         names = ContainerNames(sandbox, self._networks, servers, self._container_id_of)
         sandbox.dns = DnsServer(sandbox.dns_sockets, names)
 
+    def _start_relays(self, sandbox: Sandbox) -> None:
+        """Serve the IPv6 sockets that hold published ports."""
+        for port, held in sandbox.reservation.sockets.items():
+            if port.host_address.version == 6 and port.protocol != "sctp":
+                sandbox.relays.append(Relay(held, partial(self._relay_target, sandbox, port.container_port)))
+
+    def _relay_target(self, sandbox: Sandbox, container_port: int) -> tuple[str, int] | None:
+        gateway = self._gateway_endpoint(sandbox.endpoints.values())
+        return (gateway.ipv4 or gateway.ipv6, container_port) if gateway is not None else None
+
     def _container_id_of(self, reference: str) -> str | None:
         try:
             return self._find_container(reference).id
@@ -349,6 +363,7 @@ class Endpoints:
             return
         with contextlib.suppress(OSError):
             await self.run(self.host.withdraw, sandbox.forwards)
+        sandbox.stop_serving()
         self._ports.release(sandbox.reservation)
         delete_sandbox(self._db, container_id)
         for endpoint in sandbox.endpoints.values():
@@ -356,7 +371,6 @@ class Endpoints:
             network.endpoints.pop(container_id, None)
             self._leases.free(network, endpoint)
             self._announce("disconnect", endpoint)
-        sandbox.stop_dns()
         await self.run(sandbox.close)
 
     def _announce(self, action: str, endpoint: Endpoint) -> None:
@@ -387,17 +401,19 @@ class Endpoints:
         if gateway is not None:
             sandbox.forwards = forwards_of(ports, gateway)
         self._sandboxes[member.id] = sandbox
+        self._start_relays(sandbox)
         if mode != HOST:
             await self._reopen(sandbox, member)
         return sandbox
 
     async def _reopen(self, sandbox: Sandbox, member: Member) -> None:
         needs_dns = self._needs_dns(sandbox)
+        dns_port = load_sandbox_record(self._db, member.id).dns_port
 
         def reopen() -> None:
             sandbox.netns_fd = open_network_of(member.pid)
             if needs_dns:
-                sandbox.dns_sockets = open_dns_sockets(sandbox.netns_fd)
+                sandbox.dns_sockets = open_dns_sockets(sandbox.netns_fd, dns_port)
 
         try:
             await self.run(reopen)
@@ -538,6 +554,7 @@ class Endpoints:
         gateway = self._gateway_endpoint(sandbox.endpoints.values())
         if gateway is not None and not sandbox.reservation.ports:
             self._reserve_ports(sandbox, member, gateway)
+            self._start_relays(sandbox)
         before, sandbox.forwards = sandbox.forwards, []
         if gateway is not None:
             sandbox.forwards = forwards_of(sandbox.reservation.ports, gateway)

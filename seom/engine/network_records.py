@@ -24,6 +24,7 @@ from seom.network.dns import DnsServer
 from seom.network.dns_sockets import DnsSockets
 from seom.network.firewall import FilteredNetwork, Forward
 from seom.network.ports import PublishedPort, Reservation
+from seom.network.relay import Relay
 from seom.storage.database import Database
 
 
@@ -93,6 +94,7 @@ class SandboxRecord(msgspec.Struct):
     """The stored part of a sandbox."""
 
     ports: list[PortRecord] = []
+    dns_port: int = 0
 
 
 @dataclass(slots=True)
@@ -188,9 +190,13 @@ class Sandbox:
     forwards: list[Forward] = field(default_factory=list)
     dns_sockets: DnsSockets | None = None
     dns: DnsServer | None = None
+    relays: list[Relay] = field(default_factory=list)
 
-    def stop_dns(self) -> None:
-        """Stop answering names; on the event loop's thread."""
+    def stop_serving(self) -> None:
+        """Stop answering names and relaying; on the event loop's thread."""
+        for relay in self.relays:
+            relay.close()
+        self.relays.clear()
         if self.dns is not None:
             self.dns.close()
         elif self.dns_sockets is not None:
@@ -211,6 +217,7 @@ class Sandbox:
                 PortRecord(port.container_port, port.protocol, str(port.host_address), port.host_port)
                 for port in self.reservation.ports
             ],
+            self.dns_sockets.port if self.dns_sockets is not None else 0,
         )
 
     def save(self, db: Database) -> None:

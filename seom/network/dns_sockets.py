@@ -7,6 +7,7 @@ rule inside the namespace leads queries to it, as Docker does with iptables.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from dataclasses import dataclass
 
@@ -26,20 +27,33 @@ class DnsSockets:
     udp: socket.socket
     tcp: socket.socket
 
+    @property
+    def port(self) -> int:
+        """The port of both."""
+        port: int = self.udp.getsockname()[1]
+        return port
+
     def close(self) -> None:
         """Close both, and let go of the namespace with them."""
         self.udp.close()
         self.tcp.close()
 
 
-def open_dns_sockets(netns_fd: int) -> DnsSockets:
-    """Make the sockets in a namespace and lead 127.0.0.11:53 to them; blocks about 1 ms."""
+def open_dns_sockets(netns_fd: int, port: int = 0) -> DnsSockets:
+    """Make the sockets in a namespace and lead 127.0.0.11:53 to them; blocks about 0.5 ms.
+
+    port is the one that an earlier daemon's rules lead to, if there was one.
+    """
 
     def open_inside() -> DnsSockets:
+        if port:
+            with contextlib.suppress(OSError):
+                return _bind(port)
         sockets = _bind_pair()
         try:
             rules = Nftables()
-            rules.run(_redirect(sockets.udp.getsockname()[1]))
+            # Closing waits 20 ms for the kernel to destroy what was deleted, so nothing is without need.
+            rules.run((_REMOVE if port else "") + _redirect(sockets.port))
             rules.close()
         except BaseException:
             sockets.close()
@@ -52,25 +66,33 @@ def open_dns_sockets(netns_fd: int) -> DnsSockets:
 def _bind_pair() -> DnsSockets:
     """Two sockets on the same port: the one that TCP got may be taken for UDP, so it is tried again."""
     for _ in range(_ATTEMPTS):
-        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
-            tcp.bind((ADDRESS, 0))
-            udp.bind((ADDRESS, tcp.getsockname()[1]))
-            tcp.listen(_BACKLOG)
-            return DnsSockets(udp, tcp)
+            return _bind(0)
         except OSError as error:
-            tcp.close()
-            udp.close()
             failure = error
     raise failure
+
+
+def _bind(port: int) -> DnsSockets:
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if port else 0)
+        tcp.bind((ADDRESS, port))
+        udp.bind((ADDRESS, tcp.getsockname()[1]))
+        tcp.listen(_BACKLOG)
+    except BaseException:
+        tcp.close()
+        udp.close()
+        raise
+    return DnsSockets(udp, tcp)
+
+
+_REMOVE = f"add table ip {_TABLE}\ndelete table ip {_TABLE}\n"
 
 
 def _redirect(port: int) -> str:
     rules = "\n".join(
         f"ip daddr {ADDRESS} {protocol} dport 53 dnat to {ADDRESS}:{port}" for protocol in ("udp", "tcp")
     )
-    return (
-        f"add table ip {_TABLE}\ndelete table ip {_TABLE}\n"
-        f"table ip {_TABLE} {{ chain output {{ type nat hook output priority -100;\n{rules}\n}}\n}}"
-    )
+    return f"table ip {_TABLE} {{ chain output {{ type nat hook output priority -100;\n{rules}\n}}\n}}"

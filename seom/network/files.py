@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def parse_resolv_conf(text: str) -> ResolverConfig:
 def host_resolvers() -> ResolverConfig:
     """The host's own configuration; what systemd-resolved was told when only its stub is named."""
     config = _read(HOST_RESOLV_CONF)
-    if config.nameservers == [SYSTEMD_STUB] and SYSTEMD_RESOLV_CONF.exists():
+    if config.nameservers == [SYSTEMD_STUB]:
         upstream = _read(SYSTEMD_RESOLV_CONF)
         config.nameservers = upstream.nameservers or config.nameservers
     return config
@@ -74,9 +75,16 @@ def host_resolvers() -> ResolverConfig:
 
 def _read(path: Path) -> ResolverConfig:
     try:
-        return parse_resolv_conf(path.read_text(errors="replace"))
+        status = path.stat()
+        config = _parsed(path, status.st_ino, status.st_mtime_ns)
     except OSError:
         return ResolverConfig()
+    return ResolverConfig(list(config.nameservers), list(config.search), list(config.options))
+
+
+@lru_cache(maxsize=4)
+def _parsed(path: Path, inode: int, changed_ns: int) -> ResolverConfig:
+    return parse_resolv_conf(path.read_text(errors="replace"))
 
 
 def reachable_from_containers(nameservers: Sequence[str], ipv6: bool = False) -> list[str]:

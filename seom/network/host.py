@@ -6,6 +6,7 @@ Everything here blocks (0.1 to 30 ms) and may be called from several threads.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -157,13 +158,12 @@ class HostNetwork:
 
     def enable_forwarding(self, ipv6: bool) -> dict[str, str]:
         """Switch forwarding on; returns the settings that had to be changed, with their old values."""
-        changed: dict[str, str] = {}
-        for name in (FORWARDING_V4, FORWARDING_V6) if ipv6 else (FORWARDING_V4,):
-            with contextlib.suppress(FileNotFoundError):
-                before = read_sysctl(name)
-                if before == "0":
-                    write_sysctl(name, b"1")
-                    changed[name] = before
+        changed = _change({FORWARDING_V4: ("0", "1")})
+        if ipv6 and "0" in _values([FORWARDING_V6]).values():
+            # A router ignores router advertisements, and with them its own way outside, unless told not to.
+            interfaces = os.listdir("/proc/sys/net/ipv6/conf")
+            changed |= _change({f"ipv6/conf/{name}/accept_ra": ("1", "2") for name in interfaces})
+            changed |= _change({FORWARDING_V6: ("0", "1")})
         return changed
 
     def reset(self, settings: dict[str, str]) -> None:
@@ -180,3 +180,20 @@ class HostNetwork:
             for name, value in settings.items():
                 with contextlib.suppress(FileNotFoundError):
                     write_sysctl(name, value.encode())
+
+
+def _values(names: Iterable[str]) -> dict[str, str]:
+    """The values of those settings that this kernel has."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            found[name] = read_sysctl(name)
+    return found
+
+
+def _change(wanted: dict[str, tuple[str, str]]) -> dict[str, str]:
+    """Change settings that have the first of two values to the second; returns the old values."""
+    old = {name: value for name, value in _values(wanted).items() if value == wanted[name][0]}
+    for name in old:
+        write_sysctl(name, wanted[name][1].encode())
+    return old

@@ -19,6 +19,8 @@ from seom.linux.network_namespace import enter_network, in_own_thread, open_own_
 
 LOOPBACK_INDEX = 1
 POOL_SIZE = 8
+_QUIET_S = 0.02
+_RETRY_S = 1.0
 
 _SYSCTLS = (
     ("ipv4/ip_unprivileged_port_start", b"0"),
@@ -93,13 +95,14 @@ def opened(fd: int) -> Iterator[Namespace]:
 
 
 class NamespacePool:
-    """Namespaces in stock, refilled by a thread after each one taken."""
+    """Namespaces in stock, refilled by a thread when nobody is taking any, or when they run short."""
 
     def __init__(self, size: int = POOL_SIZE) -> None:
         self._size = size
         self._stock: deque[Namespace] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._taken = 0
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
@@ -110,8 +113,9 @@ class NamespacePool:
     def take(self) -> Namespace:
         """A prepared namespace, from stock or made on the spot (0.5 ms); the caller closes it."""
         with self._changed:
+            self._taken += 1
+            self._changed.notify()
             if self._stock:
-                self._changed.notify()
                 return self._stock.popleft()
         return in_own_thread(make_namespace)
 
@@ -126,17 +130,27 @@ class NamespacePool:
             self._stock.popleft().close()
 
     def _refill(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or len(self._stock) < self._size)
-                if self._closed:
-                    return
+        while self._wait_for_need():
             try:
                 namespace = make_namespace()
             except OSError:
                 # Out of a resource: whoever takes one meets the error itself and reports it.
                 with self._changed:
-                    self._changed.wait(1)
+                    self._changed.wait_for(lambda: self._closed, _RETRY_S)
                 continue
             with self._changed:
                 self._stock.append(namespace)
+
+    def _wait_for_need(self) -> bool:
+        """Return True when one more is to be made, False when the pool is closed.
+
+        Making one delays a start that goes on at the same moment, so it waits for a quiet moment.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._stock) < self._size)
+            while not self._closed and len(self._stock) > self._size // 4:
+                taken = self._taken
+                self._changed.wait(_QUIET_S)
+                if taken == self._taken:
+                    break
+            return not self._closed

@@ -2,7 +2,8 @@
 
 A host port is held by a bound socket for as long as it is published: programs on the host, and other
 engines, then get EADDRINUSE instead of silently losing their traffic to the NAT rule, and a port
-that such a program holds is refused in turn. No packet ever reaches the socket.
+that such a program holds is refused in turn. No packet reaches an IPv4 socket; what reaches an IPv6 one
+is passed on by a relay (see relay.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from seom.network.addresses import Address
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 _RANDOM_ATTEMPTS = 64
+_RELAY_BACKLOG = 128
 _LISTENING = "0A"
 
 
@@ -183,7 +185,11 @@ def bind_port(protocol: str, address: Address, port: int) -> socket.socket | Non
     try:
         if family == socket.AF_INET6:
             held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if protocol == "tcp" and port:
+        if protocol == "tcp" and family == socket.AF_INET6:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind((str(address), port))
+            held.listen(_RELAY_BACKLOG)
+        elif protocol == "tcp" and port:
             _bind_stream(held, (str(address), port))
         else:
             held.bind((str(address), port))

@@ -32,7 +32,7 @@ from seom.linux.network_namespace import (
     inside,
 )
 from seom.network.bridge import find_link
-from seom.network.namespace import Namespace, make_namespace
+from seom.network.namespace import Namespace, make_namespace, write_sysctl
 from seom.storage.database import Database
 
 HOST_ADDRESS, OUTSIDE_ADDRESS = "192.0.2.1", "192.0.2.2"
@@ -134,20 +134,28 @@ async def _run(test: Callable[[Lab], Awaitable[None]], lab: Lab) -> None:
 def _outside() -> Iterator[Namespace]:
     outside = in_own_thread(make_namespace)
     host = make_namespace()
+    _allow_ipv6()
+    inside(outside.fd, _allow_ipv6)
     try:
         host.route.execute([new_veth("out0", 0, outside.fd, "eth0", outside.next_index, "02:00:00:00:00:02")])
         link = find_link(host.route, "out0")
         assert link is not None
-        for route, index, v4, v6, gateways in (
-            (host.route, link.index, HOST_ADDRESS, HOST_ADDRESS_6, ()),
-            (outside.route, outside.next_index, OUTSIDE_ADDRESS, OUTSIDE_ADDRESS_6, ()),
+        for route, index, addresses in (
+            (host.route, link.index, (HOST_ADDRESS, HOST_ADDRESS_6)),
+            (outside.route, outside.next_index, (OUTSIDE_ADDRESS, OUTSIDE_ADDRESS_6)),
         ):
-            route.execute([add_address(index, ip_address(v4), 24), bring_up(index)])
-            del v6, gateways
+            route.execute([bring_up(index)])
+            for address in map(ip_address, addresses):
+                route.execute([add_address(index, address, 24 if address.version == 4 else 64)])
         yield outside
     finally:
         host.close()
         outside.close()
+
+
+def _allow_ipv6() -> None:
+    write_sysctl("ipv6/conf/default/disable_ipv6", b"0")
+    write_sysctl("ipv6/conf/all/disable_ipv6", b"0")
 
 
 def serve_once(fd: int | None, address: str, port: int, answer: bytes = b"hello") -> asyncio.Task[str]:

@@ -16,7 +16,16 @@ from seom.linux.network_namespace import inside
 from seom.linux.nftables import Nftables
 from seom.network.definition import CreateNetwork, Ipam, IpamPool
 from seom.network.namespace import read_sysctl, write_sysctl
-from tests.harness.network_lab import HOST_ADDRESS, OUTSIDE_ADDRESS, Lab, fetch, in_lab, serve_once
+from tests.harness.network_lab import (
+    HOST_ADDRESS,
+    HOST_ADDRESS_6,
+    OUTSIDE_ADDRESS,
+    OUTSIDE_ADDRESS_6,
+    Lab,
+    fetch,
+    in_lab,
+    serve_once,
+)
 
 ANY = "0.0.0.0"
 
@@ -494,3 +503,62 @@ async def test_a_hundred_attaches_at_once_give_a_hundred_addresses_and_leave_no_
     with RouteSocket() as route:
         assert not [link.name for link in route.links() if link.name.startswith("veth")]
     assert "elements" not in Nftables().run("list map inet seom-abc123 any4")
+
+
+@in_lab
+async def test_ipv6_clients_reach_a_container_without_ipv6(lab: Lab) -> None:
+    networks = await lab.networks()
+    member = lab.member("web", port_bindings=port("8080"))
+    web = await networks.attach(member)
+    bindings = networks.settings(member).ports["80/tcp"]
+    assert bindings is not None
+    assert [(entry.host_ip, entry.host_port) for entry in bindings] == [(ANY, "8080"), ("::", "8080")]
+    for client, address in ((None, "::1"), (lab.outside.fd, HOST_ADDRESS_6)):
+        served = serve_once(web.netns_fd, ANY, 80)
+        assert await fetch(client, address, 8080) == b"hello"
+        await served
+
+
+@in_lab
+async def test_an_ipv6_network_reaches_out_and_is_reached_through_published_ports(lab: Lab) -> None:
+    networks = await lab.networks()
+    await user_network(networks, enable_ipv6=True)
+    web = await networks.attach(lab.member("web", "blue", port_bindings=port("8080")))
+    peer = await networks.attach(lab.member("peer", "blue"))
+    address = web.endpoints["blue"].ipv6
+    assert address.startswith("fd")
+    assert await resolve(peer.netns_fd, "web", "AAAA") == [address]
+    served = serve_once(lab.outside.fd, OUTSIDE_ADDRESS_6, 80)
+    assert await fetch(web.netns_fd, OUTSIDE_ADDRESS_6, 80) == b"hello"
+    assert await served == HOST_ADDRESS_6
+    for client, target, number in (
+        (peer.netns_fd, address, 80),
+        (lab.outside.fd, HOST_ADDRESS_6, 8080),
+        (None, HOST_ADDRESS_6, 8080),
+    ):
+        served = serve_once(web.netns_fd, "::", 80)
+        assert await fetch(client, target, number) == b"hello"
+        seen = await served
+        assert client != lab.outside.fd or seen == OUTSIDE_ADDRESS_6
+
+
+@in_lab
+async def test_udp_datagrams_over_ipv6_are_relayed_both_ways(lab: Lab) -> None:
+    networks = await lab.networks()
+    web = await networks.attach(lab.member("web", port_bindings={"53/udp": [PortBinding("", "5353")]}))
+    assert web.netns_fd is not None
+
+    def bound() -> socket.socket:
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind((ANY, 53))
+        return server
+
+    def converse(server: socket.socket) -> bytes:
+        with server, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+            server.settimeout(5)
+            client.settimeout(5)
+            client.sendto(b"ping", ("::1", 5353))
+            server.sendto(b"pong", server.recvfrom(100)[1])
+            return client.recvfrom(100)[0]
+
+    assert await asyncio.to_thread(converse, inside(web.netns_fd, bound)) == b"pong"
