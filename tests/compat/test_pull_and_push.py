@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import hashlib
-import io
 import json
 import os
-import tarfile
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,15 +22,9 @@ from seom.images.registry import ConnectionFailed
 from seom.images.store import ImageStore
 from seom.oci.descriptor import parse_platform
 from seom.oci.manifest import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER_GZIP,
-    DOCKER_MANIFEST,
-    OCI_CONFIG,
-    OCI_INDEX,
     OCI_LAYER,
     OCI_LAYER_GZIP,
     OCI_LAYER_ZSTD,
-    OCI_MANIFEST,
 )
 from seom.oci.reference import Reference, parse_reference
 from seom.storage.blobs import BlobStore
@@ -42,13 +32,10 @@ from seom.storage.database import Database
 from seom.storage.layers import LayerStore
 from seom.storage.leases import Leases
 from tests.harness.fault_proxy import Damage, FaultProxy
+from tests.harness.published import digest, make_layer, publish, publish_index
 from tests.harness.registry import Registry
 
 T = TypeVar("T")
-
-
-def digest(content: bytes) -> str:
-    return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 class Stores:
@@ -99,101 +86,6 @@ class Stores:
         """What lies in the stores, finished or not."""
         found = [str(path) for path in (*self.blobs.root.rglob("*"), *self.layers.root.glob("ingest/*"))]
         return sorted(path for path in found if os.path.isfile(path) or "/ingest/" in path)
-
-
-@dataclass
-class Published:
-    """An image as a registry holds it."""
-
-    name: str
-    id: str
-    manifest: bytes
-    layers: list[bytes]
-    packed: list[bytes]
-    config: bytes
-
-    @property
-    def digest(self) -> str:
-        return digest(self.manifest)
-
-    def row(self, number: int) -> str:
-        return digest(self.packed[number]).removeprefix("sha256:")[:12]
-
-
-def make_layer(name: str, size: int = 200_000) -> bytes:
-    """A layer of one file with noise in it, different for each name and always the same."""
-    noise = b"".join(hashlib.sha256(f"{name}{n}".encode()).digest() for n in range(size // 32 + 1))[:size]
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        member = tarfile.TarInfo(f"{name}.bin")
-        member.size = size
-        archive.addfile(member, io.BytesIO(noise))
-    return stream.getvalue()
-
-
-def publish(
-    registry: Registry,
-    name: str,
-    tag: str,
-    layers: list[bytes],
-    *,
-    docker: bool = False,
-    pack: Callable[[bytes], bytes] = lambda layer: gzip.compress(layer, 1, mtime=0),
-    layer_type: str = OCI_LAYER_GZIP,
-    architecture: str = "amd64",
-    diff_ids: list[str] | None = None,
-) -> Published:
-    """Put an image into a registry past the client under test."""
-    config = json.dumps(
-        {
-            "architecture": architecture,
-            "os": "linux",
-            "config": {"Cmd": [name]},
-            "rootfs": {"type": "layers", "diff_ids": diff_ids or [digest(layer) for layer in layers]},
-        }
-    ).encode()
-    packed = [pack(layer) for layer in layers]
-    for blob in (config, *packed):
-        registry.put_blob(name, blob, digest(blob))
-    manifest = json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": DOCKER_MANIFEST if docker else OCI_MANIFEST,
-            "config": {
-                "mediaType": DOCKER_CONFIG if docker else OCI_CONFIG,
-                "digest": digest(config),
-                "size": len(config),
-            },
-            "layers": [
-                {
-                    "mediaType": DOCKER_LAYER_GZIP if docker else layer_type,
-                    "digest": digest(blob),
-                    "size": len(blob),
-                }
-                for blob in packed
-            ],
-        },
-        indent=3,
-    ).encode()
-    registry.put_manifest(name, tag, manifest, DOCKER_MANIFEST if docker else OCI_MANIFEST)
-    return Published(f"{registry.host}/{name}:{tag}", digest(config), manifest, layers, packed, config)
-
-
-def publish_index(registry: Registry, name: str, tag: str, images: dict[str, Published]) -> bytes:
-    entries = []
-    for platform, image in images.items():
-        system, architecture = platform.split("/")
-        entries.append(
-            {
-                "mediaType": OCI_MANIFEST,
-                "digest": image.digest,
-                "size": len(image.manifest),
-                "platform": {"os": system, "architecture": architecture},
-            }
-        )
-    content = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
-    registry.put_manifest(name, tag, content, OCI_INDEX)
-    return content
 
 
 @pytest.fixture(scope="module")

@@ -308,3 +308,24 @@ def test_credentials_do_not_follow_a_redirect_to_another_host(plain: Registry) -
 
     asyncio.run(redirected())
     assert len(seen) == 1 and b"Authorization" not in seen[0]
+
+
+def test_a_proxy_carries_requests_to_registries_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    async def through_a_proxy() -> None:
+        async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.readuntil(b"\r\n"))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            writer.close()
+
+        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        monkeypatch.delenv("HTTPS_PROXY", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        settings = RegistrySettings(certificate_folders=(), insecure=("registry.invalid",))
+        async with server, RegistryClient("registry.invalid", ANONYMOUS, settings) as client:
+            assert (await client.base()).scheme == "http"
+
+    asyncio.run(through_a_proxy())
+    assert asked == [b"GET http://registry.invalid/v2/ HTTP/1.1\r\n"]

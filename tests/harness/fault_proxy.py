@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
+
+from tests.harness.network_namespace import NetworkNamespace
 
 
 class Damage(StrEnum):
     CUT = "cut"
     CORRUPT = "corrupt"
     REFUSE = "refuse"
+    STALL = "stall"
 
 
 @dataclass
 class Fault:
     """After ``after_bytes`` of the answer to a request that contains ``request``: cut or change it.
 
-    CORRUPT changes the next byte; REFUSE closes the connection before the request is passed on.
+    CORRUPT changes the next byte; REFUSE closes the connection before the request is passed on;
+    STALL keeps it open and sends nothing more.
     """
 
     request: bytes
@@ -28,16 +33,22 @@ class Fault:
 
 
 class FaultProxy:
-    """Passes connections on to a port of 127.0.0.1; each planned fault happens once."""
+    """Passes connections on to a port of 127.0.0.1; each planned fault happens once.
 
-    def __init__(self, target_port: int) -> None:
+    stalled is set when a STALL has begun, given_up when the client closed that connection.
+    """
+
+    def __init__(self, target_port: int, network: NetworkNamespace | None = None) -> None:
         self.target_port = target_port
         self.faults: list[Fault] = []
         self.requests: list[bytes] = []
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.stalled = threading.Event()
+        self.given_up = threading.Event()
+        self._network = network
+        self._listener = self._in_network(lambda: socket.create_server(("127.0.0.1", 0)))
         self.port: int = self._listener.getsockname()[1]
 
     @property
@@ -70,6 +81,9 @@ class FaultProxy:
         for each in (self._listener, *self._sockets):
             each.close()
 
+    def _in_network(self, make: Callable[[], socket.socket]) -> socket.socket:
+        return self._network.call(make) if self._network else make()
+
     def _spawn(self, function: object, *arguments: object) -> None:
         assert callable(function)
         thread = threading.Thread(target=function, args=arguments, daemon=True)
@@ -80,7 +94,9 @@ class FaultProxy:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.target_port), 10)
+                server = self._in_network(
+                    lambda: socket.create_connection(("127.0.0.1", self.target_port), 10)
+                )
             except OSError:
                 return
             self._sockets += [client, server]
@@ -96,6 +112,8 @@ class FaultProxy:
                 server.sendall(chunk)
         except OSError:
             pass
+        if self.stalled.is_set():
+            self.given_up.set()
         _end(client, server)
 
     def _plan_answer(self, chunk: bytes, pending: list[Fault]) -> bool:
@@ -126,6 +144,10 @@ class FaultProxy:
                 if fault.damage == Damage.CUT:
                     client.sendall(chunk[: fault.after_bytes])
                     break
+                if fault.damage == Damage.STALL:
+                    client.sendall(chunk[: fault.after_bytes])
+                    self.stalled.set()
+                    return
                 changed = bytearray(chunk)
                 changed[fault.after_bytes] ^= 0xFF
                 client.sendall(changed)
