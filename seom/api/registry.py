@@ -7,9 +7,11 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
+from seom.api.images import import_image
 from seom.api.progress_stream import stream_progress
-from seom.engine.distribution import Distribution, Stores, wanted_reference
+from seom.engine.distribution import Distribution, wanted_reference
 from seom.engine.events import EventBus
+from seom.engine.images import Images
 from seom.errors import InvalidParameter
 from seom.images.auth import ANONYMOUS, Credentials, decode_credentials
 from seom.oci.descriptor import parse_platform
@@ -37,7 +39,7 @@ class Engine(Protocol):
     """What these handlers need of the engine."""
 
     @property
-    def images(self) -> Stores:
+    def images(self) -> Images:
         """Where images are kept."""
         ...
 
@@ -54,7 +56,8 @@ class Engine(Protocol):
 
 def routes(engine: Engine) -> list[web.RouteDef]:
     """POST /images/create, POST /images/NAME/push, POST /auth, GET /distribution/NAME/json."""
-    handlers = _Handlers(Distribution(engine.images, engine.events, engine.settings.insecure_registries))
+    insecure = engine.settings.insecure_registries
+    handlers = _Handlers(engine.images, Distribution(engine.images, engine.events, insecure))
     return [
         web.post("/images/create", handlers.create),
         web.post("/images/{name:.+}/push", handlers.push),
@@ -64,12 +67,15 @@ def routes(engine: Engine) -> list[web.RouteDef]:
 
 
 class _Handlers:
-    def __init__(self, distribution: Distribution) -> None:
+    def __init__(self, images: Images, distribution: Distribution) -> None:
+        self._images = images
         self._distribution = distribution
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        """Pull what fromImage and tag name; no tag and no digest means all tags."""
+        """Import fromSrc, or pull what fromImage and tag name; neither tag nor digest means all tags."""
         query = request.query
+        if query.get("fromSrc"):
+            return await import_image(self._images, request)
         reference = wanted_reference(query.get("fromImage", ""), query.get("tag", ""))
         platform = parse_platform(query["platform"]) if query.get("platform") else None
         credentials = account_of(request)

@@ -110,12 +110,6 @@ class ImageStore:
                 reference.repository,
                 reference.digest,
             )
-            # docker also finds name@ID of an image that has that name
-            row = row or self._db.row(
-                "SELECT image_id FROM tag WHERE repository=? AND image_id=?",
-                reference.repository,
-                reference.digest,
-            )
         else:
             row = self._db.row(
                 "SELECT image_id FROM tag WHERE repository=? AND tag=?", reference.repository, reference.tag
@@ -170,6 +164,19 @@ class ImageStore:
             reference.tag,
         )
         return [(row[0], row[1]) for row in rows]
+
+    def tags_of_repository(self, name: str) -> list[tuple[Reference, str]]:
+        """Every tag of a repository named without tag or digest, with the image id; empty otherwise."""
+        try:
+            wanted = parse_reference(name)
+        except InvalidParameter:
+            return []
+        if wanted.tag or wanted.digest:
+            return []
+        rows = self._db.rows(
+            "SELECT tag, image_id FROM tag WHERE repository=? ORDER BY tag", wanted.repository
+        )
+        return [(wanted.with_tag(row[0]), row[1]) for row in rows]
 
     # Changing
 
@@ -302,6 +309,13 @@ class ImageStore:
     def add_source(self, digest: str, repository: str) -> None:
         """Remember that a repository (full name) holds a blob."""
         self._db.execute("INSERT OR IGNORE INTO blob_source VALUES (?,?)", digest, repository)
+
+    def forget_sources(self) -> None:
+        """Forget where blobs came from that no image needs any more."""
+        self._db.execute(
+            "DELETE FROM blob_source WHERE digest NOT IN (SELECT digest FROM image_blob)"
+            " AND digest NOT IN (SELECT blob FROM layer)"
+        )
 
     def sources(self, digest: str) -> list[str]:
         """The repositories known to hold a blob."""

@@ -21,14 +21,21 @@ class Lease:
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
         self._held: set[str] = set()
+        self._ended = False
 
     def hold(self, *digests: str) -> None:
-        """Protect content, whether it exists already or not. Callable from any thread."""
+        """Protect content, whether it exists already or not. Callable from any thread.
+
+        Nothing happens after end(): work that was given up may still be under way in a thread.
+        """
+        if self._ended:
+            return
         self._leases.acquire(set(digests) - self._held)
         self._held.update(digests)
 
     def end(self) -> None:
         """Give up the protection; calling it again does nothing."""
+        self._ended = True
         held, self._held = self._held, set()
         self._leases.release(held)
 

@@ -51,7 +51,6 @@ def test_an_image_is_found_by_each_of_its_names(store: ImageStore) -> None:
         image.id[7:],
         image.id[7:19],
         image.id[:19],
-        f"debian@{image.id}",
     ):
         assert store.resolve(name).id == image.id
     found = store.resolve("debian")
