@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import NamedTuple
 
 from seom.containers.mount_options import MountOptions
 from seom.containers.targets import open_target
@@ -12,12 +11,13 @@ from seom.linux import mount as mnt
 from seom.linux.libc import AT_FDCWD
 
 
-class Hierarchy(NamedTuple):
+class Hierarchy:
     """A cgroup file system of the host; keys are how /proc/PID/cgroup names it ("" for v2)."""
 
-    mountpoint: str
-    root: str
-    keys: frozenset[str]
+    def __init__(self, mountpoint: str, root: str, keys: frozenset[str]) -> None:
+        self.mountpoint = mountpoint
+        self.root = root
+        self.keys = keys
 
 
 @cache

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from seom.containers.targets import open_parent, open_target
 from seom.linux import mount as mnt
 from seom.linux.libc import AT_FDCWD
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

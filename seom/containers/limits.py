@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
-from seom.linux.cgroup import Layout, Setting
-from seom.linux.cgroup_devices import Rule
-from seom.oci.runtime_spec import BlockIo, CpuLimits, MemoryLimits, Resources, ThrottleDevice
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from seom.linux.cgroup import Layout, Setting
+    from seom.linux.cgroup_devices import Rule
+    from seom.oci.runtime_spec import BlockIo, CpuLimits, MemoryLimits, Resources, ThrottleDevice
 
 MAX_SWAP = -1
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from seom.linux import mount as mnt
 from seom.linux.libc import AT_RECURSIVE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -105,3 +104,9 @@ class MountOptions:
                 attr_set=self.recursive_set,
                 attr_clr=self.recursive_clr,
             )
+
+
+def supported_options() -> list[str]:
+    """Every option that parses, in alphabetical order."""
+    known = {*_ATTRIBUTES, *_RECURSIVE_ATTRIBUTES, *PROPAGATION, *_WITHOUT_EFFECT}
+    return sorted(known | {"bind", "rbind", "tmpcopyup"})

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from typing import TYPE_CHECKING
 
 from seom.linux import capabilities, process, seccomp
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -76,8 +76,10 @@ def drop(wanted: Process, program: bytes) -> None:
     else:
         keep = capabilities.available
         capabilities.capset(keep(sets.effective), keep(sets.permitted), keep(sets.inheritable))
-        if sets.ambient:
-            capabilities.set_ambient(keep(sets.ambient))
+        # The kernel refuses ambient capabilities that are not inheritable; runc leaves them out, too.
+        ambient = [name for name in sets.ambient if name in sets.inheritable]
+        if ambient:
+            capabilities.set_ambient(keep(ambient))
     os.umask(0o022 if wanted.user.umask is None else wanted.user.umask)
 
 

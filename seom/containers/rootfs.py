@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from seom.containers.cgroup_mounts import mount_cgroups
 from seom.containers.mount_options import PROPAGATION, MountOptions
@@ -19,6 +18,7 @@ from seom.containers.targets import open_target
 from seom.linux import mount as mnt
 from seom.linux.libc import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

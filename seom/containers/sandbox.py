@@ -22,7 +22,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-from typing import TYPE_CHECKING, NoReturn
 
 from seom.containers import privileges, reaper, rootfs
 from seom.containers.device_nodes import make_devices
@@ -33,8 +32,10 @@ from seom.linux import apparmor, namespaces, process, pty
 from seom.linux import mount as mnt
 from seom.linux.libc import AT_EMPTY_PATH
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
     from seom.linux.cgroup import Cgroup
     from seom.oci.runtime_spec import Namespace, Process, RuntimeSpec
@@ -64,10 +65,15 @@ class Launch:
     seccomp       a compiled filter, b"": none
     exec_fifo     a FIFO opened for reading: the program is executed once there is something to read
     init          run the program below a reaper that is process 1
+    preserved     how many descriptors after the standard streams the program keeps
+    before_pivot  called in the new process when its mounts are made
+    before_exec   called in the new process right before it becomes the program
     join          a pidfd whose namespaces to join instead of making new ones, and join_pid its pid
     """
 
     __slots__ = (
+        "before_exec",
+        "before_pivot",
         "cgroup",
         "columns",
         "exec_fifo",
@@ -78,6 +84,7 @@ class Launch:
         "name",
         "network",
         "overlay",
+        "preserved",
         "process",
         "rows",
         "seccomp",
@@ -103,6 +110,7 @@ class Launch:
         init: bool = False,
         join: int | None = None,
         join_pid: int = 0,
+        preserved: int = 0,
     ) -> None:
         self.name = name
         self.spec = spec
@@ -119,6 +127,9 @@ class Launch:
         self.init = init
         self.join = join
         self.join_pid = join_pid
+        self.preserved = preserved
+        self.before_pivot: Callable[[], None] | None = None
+        self.before_exec: Callable[[], None] | None = None
 
 
 class Sandbox:
@@ -283,6 +294,7 @@ class _Child:
             ("sysctl", self._write_sysctls),
             ("hostname", self._set_names),
             ("process", self._set_process_attributes),
+            ("hook", self._before_pivot),
             ("pivot_root", self._enter_root),
             ("stdio", self._set_stdio),
             ("paths", self._restrict),
@@ -306,6 +318,7 @@ class _Child:
             ("exec", self._find_program),
             ("ready", self._wait_for_start),
             ("seccomp", self._confine_last),
+            ("hook", self._before_exec),
             ("exec", self._execute),
         ]
 
@@ -379,6 +392,14 @@ class _Child:
         if self._spec.domainname and _is_new(self.launch, "uts"):
             process.setdomainname(self._spec.domainname)
 
+    def _before_pivot(self) -> None:
+        if self.launch.before_pivot is not None:
+            self.launch.before_pivot()
+
+    def _before_exec(self) -> None:
+        if self.launch.before_exec is not None:
+            self.launch.before_exec()
+
     def _enter_root(self) -> None:
         rootfs.enter(self.root)
 
@@ -430,7 +451,8 @@ class _Child:
 
     def _drop_privileges(self) -> None:
         # Descriptors of host directories must not be reachable as a working directory.
-        privileges.close_descriptors_except(self.channel.fileno(), self.launch.exec_fifo)
+        kept = range(3, 3 + self.launch.preserved)
+        privileges.close_descriptors_except(*kept, self.channel.fileno(), self.launch.exec_fifo)
         privileges.drop(self.launch.process, self.launch.seccomp)
 
     def _confine_last(self) -> None:

@@ -8,12 +8,12 @@ as Docker's default profile does, including those that come back with a capabili
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Collection, Iterable
 
 import msgspec
 
+from seom.containers.seccomp_cache import cached_program
 from seom.errors import InvalidParameter
 from seom.linux.seccomp import FAMILIES, compile_filter
 from seom.oci.runtime_spec import Seccomp, SeccompArg, SyscallRule
@@ -288,29 +288,14 @@ def compiled(seccomp: Seccomp, cache: str | None = None) -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def _compiled(profile: bytes, cache: str | None) -> bytes:
-    path = f"{cache}/{hashlib.sha256(profile).hexdigest()}.bpf" if cache else None
-    if path:
-        try:
-            with open(path, "rb") as file:
-                return file.read()
-        except FileNotFoundError:
-            pass
+    return cached_program(profile, cache, lambda: _compile(profile))
+
+
+def _compile(profile: bytes) -> bytes:
     seccomp = msgspec.json.decode(profile, type=Seccomp)
     try:
-        program = compile_filter(
+        return compile_filter(
             seccomp.default_action, seccomp.default_errno_ret, seccomp.architectures, seccomp.syscalls
         )
     except ValueError as error:
         raise InvalidParameter(str(error)) from error
-    if path:
-        _store(path, program)
-    return program
-
-
-def _store(path: str, program: bytes) -> None:
-    """Write beside and rename, so that a reader never sees half a program. Losing it costs little."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(program)
-    os.rename(temporary, path)
