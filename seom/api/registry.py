@@ -26,32 +26,22 @@ class LoginAnswer(msgspec.Struct, rename="pascal"):
     identity_token: str = ""
 
 
-class Settings(Protocol):
-    """What the administrator chose."""
-
+class _Settings(Protocol):
     @property
-    def insecure_registries(self) -> tuple[str, ...]:
-        """Registries that may be used without proof of who they are."""
-        ...
+    def insecure_registries(self) -> tuple[str, ...]: ...
 
 
 class Engine(Protocol):
     """What these handlers need of the engine."""
 
     @property
-    def images(self) -> Images:
-        """Where images are kept."""
-        ...
+    def images(self) -> Images: ...
 
     @property
-    def events(self) -> EventBus:
-        """Who is told."""
-        ...
+    def events(self) -> EventBus: ...
 
     @property
-    def settings(self) -> Settings:
-        """What the administrator chose."""
-        ...
+    def settings(self) -> _Settings: ...
 
 
 def routes(engine: Engine) -> list[web.RouteDef]:

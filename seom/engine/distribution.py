@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from seom.engine.events import EventBus
+from seom.engine.images import Images
 from seom.errors import InvalidParameter
 from seom.images.auth import Credentials, registry_of_account
 from seom.images.endpoint import RegistrySettings
@@ -12,55 +11,29 @@ from seom.images.progress import Report
 from seom.images.pull import Puller, pull_error
 from seom.images.push import Pusher
 from seom.images.registry import FetchedManifest, RegistryClient, RegistryRefusal
-from seom.images.store import ImageStore
 from seom.oci.descriptor import Platform
 from seom.oci.reference import Reference, parse_reference
-from seom.storage.blobs import BlobStore
-from seom.storage.layers import LayerStore
-from seom.storage.leases import Leases
-
-
-class Stores(Protocol):
-    """Where images are kept."""
-
-    @property
-    def store(self) -> ImageStore:
-        """The images and their names."""
-        ...
-
-    @property
-    def blobs(self) -> BlobStore:
-        """Their content as registries have it."""
-        ...
-
-    @property
-    def layers(self) -> LayerStore:
-        """Their files."""
-        ...
-
-    @property
-    def leases(self) -> Leases:
-        """What garbage collection must leave alone."""
-        ...
 
 
 class Distribution:
     """Moves images between this host and registries."""
 
-    def __init__(self, stores: Stores, events: EventBus, insecure: tuple[str, ...] = ()) -> None:
+    def __init__(self, images: Images, events: EventBus, insecure: tuple[str, ...] = ()) -> None:
         self._settings = RegistrySettings(insecure=insecure)
+        self._images = images
         self._events = events
-        self._puller = Puller(stores.store, stores.blobs, stores.layers, stores.leases, self._settings)
-        self._pusher = Pusher(stores.store, stores.blobs, stores.leases, self._settings)
+        self._puller = Puller(images.store, images.blobs, images.layers, images.leases, self._settings)
+        self._pusher = Pusher(images.store, images.blobs, images.leases, self._settings)
 
     async def pull(
         self, reference: Reference, report: Report, platform: Platform | None, credentials: Credentials
     ) -> None:
         """Pull an image, or with neither tag nor digest every tag of the repository; see Puller."""
-        if reference.tag or reference.digest:
-            await self._puller.pull(reference, report, platform, credentials)
-        else:
-            await self._puller.pull_all_tags(reference, report, platform, credentials)
+        pull = self._puller.pull if reference.tag or reference.digest else self._puller.pull_all_tags
+        try:
+            await pull(reference, report, platform, credentials)
+        finally:
+            self._images.content_arrived()
         self._publish("pull", reference)
 
     async def push(self, reference: Reference, report: Report, credentials: Credentials) -> None:

@@ -161,8 +161,7 @@ class Images:
             )
             loaded = await consume(chunks, loader.load)
             images = [self._adopt(one, report) for one in loaded]
-        self._in_background(self._settle())
-        self._in_background(self.collect())  # layers that turned out to belong to no image
+        self.content_arrived()
         return images
 
     def _adopt(self, loaded: LoadedImage, report: Report) -> Image:
@@ -298,6 +297,11 @@ class Images:
                 self.store.remove(image_id)
 
     # In the background
+
+    def content_arrived(self) -> None:
+        """Something was put into the stores from outside: let it become durable, let waste be removed."""
+        self._in_background(self._settle())
+        self._in_background(self.collect())
 
     async def _settle(self) -> None:
         """Once new layers are on disk, trust them after the next boot too."""

@@ -144,23 +144,20 @@ class Puller:
         fetched, manifest = await self._choose(order, top)
         image_id = manifest.config.digest
         order.lease.hold(top.digest, fetched.digest, image_id, *(layer.digest for layer in manifest.layers))
-        if self._images.exists(image_id) and self._is_whole(known := self._images.get(image_id)):
-            return known
-        config_bytes = await self._config(order, manifest.config)
-        layers = await self._fetch_layers(order, manifest, decode_image_config(config_bytes))
+        known = self._images.get(image_id) if self._images.exists(image_id) else None
+        if known is not None and self._is_whole(known):
+            if known.manifest == fetched.digest or not self._are_here(manifest.layers):
+                return known
+            config_bytes, layers = known.config_bytes, list(known.layers)
+        else:
+            config_bytes = await self._config(order, manifest.config)
+            layers = await self._fetch_layers(order, manifest, decode_image_config(config_bytes))
         await self._store(top)
         await self._store(fetched)
         for layer in layers:
             self._images.add_source(layer.blob, order.reference.repository)
-        return self._images.add(
-            NewImage(
-                id=image_id,
-                config_bytes=config_bytes,
-                layers=layers,
-                manifest=fetched.digest,
-                index=top.digest if top is not fetched else "",
-            )
-        )
+        index = top.digest if top is not fetched else ""
+        return self._images.add(NewImage(image_id, config_bytes, layers, fetched.digest, index))
 
     async def _choose(self, order: _Order, top: FetchedManifest) -> tuple[FetchedManifest, Manifest]:
         """The manifest itself, or the one that an index has for the platform."""
@@ -176,6 +173,9 @@ class Puller:
             kind = document.artifact_type or document.config.media_type
             raise InvalidParameter(f'{name} is not a container image: its content is of the type "{kind}"')
         return fetched, document
+
+    def _are_here(self, blobs: list[Descriptor]) -> bool:
+        return all(self._blobs.exists(blob.digest) for blob in blobs)
 
     def _is_whole(self, image: Image) -> bool:
         return all(self._present(layer.diff_id) is not None for layer in image.layers)
