@@ -7,15 +7,18 @@ from collections.abc import Iterable
 
 from seom.errors import Forbidden, InvalidParameter, NotFound, NotSupported, Unavailable
 from seom.network.addresses import Subnet
+from seom.network.bridge import MACVLAN_MODES
 from seom.network.definition import (
     BRIDGE,
     HOST,
     NONE,
     OPTION_HOST_IP,
     OPTION_ICC,
+    OPTION_MACVLAN_MODE,
     OPTION_MASQUERADE,
     OPTION_MTU,
     OPTION_NAME,
+    OPTION_PARENT,
     CreateNetwork,
     IpamPool,
     NetworkDefinition,
@@ -39,8 +42,8 @@ def predefined_networks() -> list[tuple[str, NetworkDefinition]]:
     }
     return [
         (BRIDGE, NetworkDefinition("bridge", options=options)),
-        (HOST, NetworkDefinition("host")),
-        (NONE, NetworkDefinition("null")),
+        (HOST, NetworkDefinition("host", enable_ipv4=False)),
+        (NONE, NetworkDefinition("null", enable_ipv4=False)),
     ]
 
 
@@ -64,7 +67,7 @@ def define_network(request: CreateNetwork) -> NetworkDefinition:
         ipam_options=ipam.options if ipam else None,
         internal=request.internal,
         attachable=request.attachable,
-        options=_checked_options(request.options or {}),
+        options=_checked_options(driver, request.options or {}),
         labels=request.labels or {},
     )
     definition.pools = _decided_pools(ipam.config or [] if ipam else [])
@@ -97,10 +100,16 @@ def _check_driver(driver: str, request: CreateNetwork) -> None:
         raise NotFound(f'could not find plugin {driver} in v2 registry: plugin "{driver}" not found')
 
 
-def _checked_options(options: dict[str, str]) -> dict[str, str]:
+def _checked_options(driver: str, options: dict[str, str]) -> dict[str, str]:
     for option in (OPTION_ICC, OPTION_MASQUERADE):
         if options.get(option, "true").lower() not in ("true", "false", "1", "0"):
             raise InvalidParameter(f"invalid value for {option}: {options[option]!r}: use true or false")
+    if driver == "macvlan":
+        if not options.get(OPTION_PARENT):
+            raise InvalidParameter("a macvlan network needs a parent interface: add -o parent=eth0")
+        mode = options.get(OPTION_MACVLAN_MODE, "bridge")
+        if mode not in MACVLAN_MODES:
+            raise InvalidParameter(f"unknown macvlan mode {mode!r}: use one of {', '.join(MACVLAN_MODES)}")
     mtu = options.get(OPTION_MTU, "1500")
     if not mtu.isdecimal() or not 68 <= int(mtu) <= 65535:
         raise InvalidParameter(f"invalid value for {OPTION_MTU}: {mtu!r}: use a number from 68 to 65535")

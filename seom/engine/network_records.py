@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -10,12 +11,14 @@ import msgspec
 
 from seom.containers.config import Config, EndpointConfig, HostConfig
 from seom.network.addresses import Address, AddressPool
-from seom.network.bridge import bridge_alias, bridge_name
+from seom.network.bridge import Macvlan, Plug, bridge_alias, bridge_name
 from seom.network.definition import (
     BRIDGE,
     OPTION_ICC,
+    OPTION_MACVLAN_MODE,
     OPTION_MASQUERADE,
     OPTION_NAME,
+    OPTION_PARENT,
     PREDEFINED,
     NetworkDefinition,
     address_pool,
@@ -148,6 +151,11 @@ class Network:
         pool = self.pool(version)
         return pool.gateway if pool else None
 
+    @property
+    def gateways(self) -> tuple[Address, ...]:
+        """The gateways of all its subnets."""
+        return tuple(pool.gateway for pool in self.pools if pool.gateway is not None)
+
     def filtered(self) -> FilteredNetwork:
         """What the firewall needs."""
         return FilteredNetwork(
@@ -188,6 +196,8 @@ class Sandbox:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     reservation: Reservation = field(default_factory=Reservation)
     forwards: list[Forward] = field(default_factory=list)
+    published: list[Forward] = field(default_factory=list)
+    """Those of forwards that the firewall has been told."""
     dns_sockets: DnsSockets | None = None
     dns: DnsServer | None = None
     relays: list[Relay] = field(default_factory=list)
@@ -265,6 +275,45 @@ def published(record: SandboxRecord) -> list[PublishedPort]:
         PublishedPort(port.container_port, port.protocol, ip_address(port.host_address), port.host_port)
         for port in record.ports
     ]
+
+
+def gateway_endpoint(endpoints: Iterable[Endpoint], networks: dict[str, Network]) -> Endpoint | None:
+    """The endpoint that leads outside: the highest priority, then the first name of a network."""
+    candidates = [
+        endpoint
+        for endpoint in endpoints
+        if endpoint.addresses and not networks[endpoint.network_id].definition.internal
+    ]
+    return min(
+        candidates,
+        key=lambda endpoint: (-endpoint.config.gw_priority, networks[endpoint.network_id].name),
+        default=None,
+    )
+
+
+def make_plug(network: Network, endpoint: Endpoint, is_gateway: bool, published: bool, index: int) -> Plug:
+    """What the endpoint's interface is to look like, as index in the container's namespace."""
+    definition = network.definition
+    uplink: int | Macvlan = network.bridge_index
+    if definition.driver == "macvlan":
+        options = definition.options
+        uplink = Macvlan(options[OPTION_PARENT], options.get(OPTION_MACVLAN_MODE, "bridge"))
+    return Plug(
+        uplink=uplink,
+        interface=endpoint.interface,
+        index=index,
+        veth=endpoint.veth,
+        mac=endpoint.mac,
+        addresses=tuple(
+            (address, pool.subnet.prefixlen)
+            for address in endpoint.addresses
+            if (pool := network.pool(address.version)) is not None
+        ),
+        gateways=network.gateways if is_gateway else (),
+        mtu=definition.mtu,
+        isolated=not definition.switched(OPTION_ICC),
+        published=published,
+    )
 
 
 def forwards_of(ports: list[PublishedPort], endpoint: Endpoint) -> list[Forward]:

@@ -23,12 +23,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from seom.containers.config import EndpointConfig
+from seom.containers.config import Config, EndpointConfig, HostConfig
+from seom.engine.connections import Connections
 from seom.engine.endpoints import Endpoints
 from seom.engine.filters import Filters
 from seom.engine.network_definitions import choose_missing_pools, define_network, predefined_networks
 from seom.engine.network_records import Endpoint, Member, Network, Sandbox, load_networks, overlapping
 from seom.engine.network_settings import NetworkDocument, NetworkSettings, PortSummary, network_document
+from seom.engine.network_wishes import check_request
 from seom.engine.timestamps import parse_timestamp
 from seom.errors import Conflict, Forbidden, NotFound, SystemFailure
 from seom.network.addresses import Subnet
@@ -72,6 +74,7 @@ class Networks:
         self._networks: dict[str, Network] = {}
         self._creating = asyncio.Lock()
         self._endpoints = Endpoints(db, data_root, instance, self._networks, self.find, find, publish)
+        self._connections = Connections(db, self._networks, self._endpoints)
         self._host = self._endpoints.host
 
     async def open(self) -> None:
@@ -139,6 +142,14 @@ class Networks:
         self._networks.clear()
 
     # Containers.
+
+    @staticmethod
+    def check_request(config: Config, host: HostConfig, endpoints: dict[str, EndpointConfig | None]) -> None:
+        """Check a create request's network options, and complete endpoints in place.
+
+        Raises InvalidParameter in Docker's words where it has some.
+        """
+        check_request(config, host, endpoints)
 
     async def attach(self, member: Member) -> Sandbox:
         """Give a container that is about to start its namespace, endpoints and published ports.
@@ -294,7 +305,7 @@ class Networks:
     async def connect(self, reference: str, container: str, config: EndpointConfig | None) -> None:
         """Add a container to a network, at once when it runs, else from its next start on."""
         network, member = self.find(reference), self._find_container(container)
-        await self._endpoints.connect(network, member, config or EndpointConfig())
+        await self._connections.connect(network, member, config or EndpointConfig())
         self._save_container(member.id)
 
     async def disconnect(self, reference: str, container: str, force: bool) -> None:
@@ -308,7 +319,7 @@ class Networks:
                 raise
             await self._endpoints.release(endpoint.container_id)
             return
-        await self._endpoints.disconnect(network, member)
+        await self._connections.disconnect(network, member)
         self._save_container(member.id)
 
     @staticmethod

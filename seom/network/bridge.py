@@ -28,6 +28,7 @@ from seom.linux.netlink import (
     bring_up_port,
     delete_link,
     new_bridge,
+    new_macvlan,
     new_veth,
     set_alias,
 )
@@ -39,10 +40,22 @@ Interface = tuple[Address, int]
 """An address and its prefix length."""
 
 
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Macvlan:
+    """The other way to the network: an own address on the wire of a parent interface of the host."""
+
+    parent: str
+    mode: str = "bridge"
+
+
 @dataclass(frozen=True, slots=True)
 class Plug:
-    """What one end in a container looks like."""
+    """What one end in a container looks like; uplink is a bridge's index or a macvlan's parent."""
 
+    uplink: int | Macvlan
     interface: str
     index: int
     veth: str
@@ -133,20 +146,34 @@ def remove_bridge(route: RouteSocket, name: str, alias: str) -> None:
             route.execute([delete_link(link.index)])
 
 
-def plug_in(host: RouteSocket, bridge: int, namespace: Namespace, plug: Plug) -> None:
-    """Connect a namespace to a bridge; afterwards packets flow. Raises OSError.
+def plug_in(host: RouteSocket, namespace: Namespace, plug: Plug) -> None:
+    """Connect a namespace to a network; afterwards packets flow. Raises OSError.
 
-    A half-made pair goes away with the namespace.
+    A half-made interface goes away with the namespace.
     """
-    host.execute(
-        [
-            new_veth(plug.veth, bridge, namespace.fd, plug.interface, plug.index, plug.mac, plug.mtu),
-            bring_up_port(plug.veth, plug.isolated, plug.published and bridged_packets_are_filtered()),
-        ]
-    )
+    if isinstance(plug.uplink, Macvlan):
+        host.execute([_macvlan(host, namespace, plug, plug.uplink)])
+    else:
+        hairpin = plug.published and bridged_packets_are_filtered()
+        host.execute(
+            [
+                new_veth(
+                    plug.veth, plug.uplink, namespace.fd, plug.interface, plug.index, plug.mac, plug.mtu
+                ),
+                bring_up_port(plug.veth, plug.isolated, hairpin),
+            ]
+        )
     if any(address.version == 6 for address, _ in plug.addresses):
         inside(namespace.fd, lambda: allow_ipv6(plug.interface))
     namespace.route.execute(configure(plug))
+
+
+def _macvlan(host: RouteSocket, namespace: Namespace, plug: Plug, uplink: Macvlan) -> Message:
+    parent = find_link(host, uplink.parent)
+    if parent is None:
+        raise OSError(errno.ENODEV, f"the parent interface {uplink.parent} does not exist", uplink.parent)
+    mode = MACVLAN_MODES[uplink.mode]
+    return new_macvlan(plug.interface, parent.index, namespace.fd, plug.index, plug.mac, mode)
 
 
 def configure(plug: Plug) -> list[Message]:

@@ -15,6 +15,7 @@ OPTION_NAME = "com.docker.network.bridge.name"
 OPTION_ICC = "com.docker.network.bridge.enable_icc"
 OPTION_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 OPTION_HOST_IP = "com.docker.network.bridge.host_binding_ipv4"
+OPTION_PARENT, OPTION_MACVLAN_MODE = "parent", "macvlan_mode"
 OPTION_MTU = "com.docker.network.driver.mtu"
 
 

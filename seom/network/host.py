@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +53,7 @@ class HostNetwork:
         self.instance = instance
         self.pool = NamespacePool()
         self._table = firewall.table_name(instance)
+        self._changing = threading.Lock()
 
     @cached_property
     def _nftables(self) -> Nftables:
@@ -95,8 +97,8 @@ class HostNetwork:
                 if link.alias not in known:
                     remove_bridge(route, link.name, link.alias)
 
-    def new_sandbox(self, plugs: Sequence[tuple[int, MakePlug]]) -> int:
-        """A namespace connected to bridges, as a descriptor; plugs are pairs of a bridge's index and a plug.
+    def new_sandbox(self, plugs: Sequence[MakePlug]) -> int:
+        """A namespace connected to networks, as a descriptor that the caller owns.
 
         Raises OSError; then nothing is left.
         """
@@ -104,17 +106,17 @@ class HostNetwork:
         try:
             if plugs:
                 with RouteSocket() as route:
-                    for offset, (bridge, plug) in enumerate(plugs):
-                        plug_in(route, bridge, namespace, plug(namespace.next_index + offset))
+                    for offset, plug in enumerate(plugs):
+                        plug_in(route, namespace, plug(namespace.next_index + offset))
         except BaseException:
             namespace.close()
             raise
         return namespace.detach()
 
-    def add_plug(self, bridge: int, netns_fd: int, plug: MakePlug) -> None:
-        """Connect a running container's namespace to one more bridge."""
+    def add_plug(self, netns_fd: int, plug: MakePlug) -> None:
+        """Connect a running container's namespace to one more network."""
         with opened(netns_fd) as namespace, RouteSocket() as route:
-            plug_in(route, bridge, namespace, plug(namespace.next_index))
+            plug_in(route, namespace, plug(namespace.next_index))
 
     def unplug(self, netns_fd: int, interface: str) -> None:
         """Remove an interface of a running container, its default routes with it; synchronous, 20 ms."""
@@ -130,25 +132,30 @@ class HostNetwork:
             if link is not None:
                 namespace.route.execute([add_default_route(link.index, gateway) for gateway in gateways])
 
-    def replace_rules(self, networks: Sequence[FilteredNetwork], forwards: Iterable[Forward]) -> None:
-        """Make the firewall exactly this."""
-        self._nftables.run(firewall.replace_table(self._table, networks, forwards))
+    def replace_rules(
+        self, networks: Sequence[FilteredNetwork], forwards: Callable[[], Iterable[Forward]]
+    ) -> None:
+        """Make the firewall exactly this; forwards is asked when no port can come or go meanwhile."""
+        with self._changing:
+            self._nftables.run(firewall.replace_table(self._table, networks, forwards()))
 
     def publish(self, forwards: Sequence[Forward]) -> None:
         """Open published ports, all or none."""
         if forwards:
-            self._nftables.run(firewall.publish(self._table, forwards))
+            with self._changing:
+                self._nftables.run(firewall.publish(self._table, forwards))
 
     def withdraw(self, forwards: Sequence[Forward]) -> None:
         """Close published ports; those already closed are no error."""
         if not forwards:
             return
-        try:
-            self._nftables.run(firewall.withdraw(self._table, forwards))
-        except FileNotFoundError:
-            for forward in forwards:
-                with contextlib.suppress(FileNotFoundError):
-                    self._nftables.run(firewall.withdraw(self._table, [forward]))
+        with self._changing:
+            try:
+                self._nftables.run(firewall.withdraw(self._table, forwards))
+            except FileNotFoundError:
+                for forward in forwards:
+                    with contextlib.suppress(FileNotFoundError):
+                        self._nftables.run(firewall.withdraw(self._table, [forward]))
 
     def move(self, before: Sequence[Forward], after: Sequence[Forward]) -> None:
         """Replace published ports of a container by others."""

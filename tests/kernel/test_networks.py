@@ -562,3 +562,30 @@ async def test_udp_datagrams_over_ipv6_are_relayed_both_ways(lab: Lab) -> None:
             return client.recvfrom(100)[0]
 
     assert await asyncio.to_thread(converse, inside(web.netns_fd, bound)) == b"pong"
+
+
+@in_lab
+async def test_a_macvlan_network_puts_containers_on_the_wire_of_a_host_interface(lab: Lab) -> None:
+    networks = await lab.networks()
+    wire = Ipam(config=[IpamPool("192.0.2.0/24", ip_range="192.0.2.64/26", gateway=OUTSIDE_ADDRESS)])
+    with pytest.raises(InvalidParameter, match="needs a parent interface"):
+        await user_network(networks, driver="macvlan", ipam=wire)
+    await user_network(networks, driver="macvlan", ipam=wire, options={"parent": "out0"})
+    web = await networks.attach(lab.member("web", "blue"))
+    served = serve_once(lab.outside.fd, ANY, 80)
+    assert await fetch(web.netns_fd, OUTSIDE_ADDRESS, 80) == b"hello"
+    assert await served == web.endpoints["blue"].ipv4 == "192.0.2.64"
+    await networks.release(web.container_id)
+    await networks.remove("blue")
+
+
+@in_lab
+async def test_a_refused_start_gives_its_address_back(lab: Lab) -> None:
+    networks = await lab.networks()
+    await networks.attach(lab.member("web", port_bindings=port("8080")))
+    pool = networks.find("bridge").pool(4)
+    assert pool is not None and pool.taken == 1
+    with pytest.raises(SystemFailure):
+        await networks.attach(lab.member("second", port_bindings=port("8080")))
+    assert pool.taken == 1
+    assert [action for _, action, _, _ in lab.events if action == "disconnect"] == []
