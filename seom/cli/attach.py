@@ -86,7 +86,7 @@ def _start_each(client: Client, names: list[str]) -> int:
             output.error(error.message)
             failed.append(name)
     if failed:
-        raise CommandError(f"failed to start containers: {', '.join(failed)}")
+        raise CommandError(f"Error: failed to start containers: {', '.join(failed)}")
     return 0
 
 

@@ -126,8 +126,8 @@ class Response:
             return self
         body = self.read()
         try:
-            message = jsontext.decode(body)["message"]
-        except (ValueError, KeyError, TypeError):
+            message = jsontext.decode(body)["message"].strip()
+        except (ValueError, KeyError, TypeError, AttributeError):
             message = body.decode("utf-8", "replace").strip() or f"HTTP status {self.status}"
         raise DaemonError(self.status, message)
 

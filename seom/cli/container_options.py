@@ -7,7 +7,9 @@ from seom.cli.port_syntax import check_port
 from seom.cli.request_syntax import (
     check_env,
     check_extra_host,
+    check_label,
     check_mount,
+    check_stream,
     check_sysctl,
     check_throttle,
     check_ulimit,
@@ -39,7 +41,14 @@ UPDATE_FLAGS = (
 )
 
 _PROCESS = (
-    Flag("attach", "list", "Attach to STDIN, STDOUT or STDERR", short="a", complete="stdin stdout stderr"),
+    Flag(
+        "attach",
+        "list",
+        "Attach to STDIN, STDOUT or STDERR",
+        short="a",
+        complete="stdin stdout stderr",
+        check=check_stream,
+    ),
     Flag("detach-keys", "string", "Override the key sequence for detaching a container"),
     Flag("entrypoint", "string", "Overwrite the default ENTRYPOINT of the image"),
     Flag("env", "list", "Set environment variables", short="e", check=check_env),
@@ -150,7 +159,7 @@ _KEEPING = (
     Flag("annotation", "map", "Add an annotation to the container (passed through to the OCI runtime)"),
     Flag("cidfile", "string", "Write the container ID to the file", complete="files"),
     Flag("disable-content-trust", "bool", "Skip image verification", default=True, hidden=True),
-    Flag("label", "list", "Set meta data on a container", short="l"),
+    Flag("label", "list", "Set meta data on a container", short="l", check=check_label),
     Flag("label-file", "list", "Read in a line delimited file of labels", complete="files"),
     Flag("log-driver", "string", "Logging driver for the container", complete="json-file local none"),
     Flag("log-opt", "list", "Log driver options"),

@@ -33,8 +33,6 @@ def build_request(options: Options, image: str, command: list[str], detach: bool
 
 def _config(options: Options, image: str, command: list[str], detach: bool) -> dict[str, Any]:
     attach = {name.lower() for name in options.each("attach")}
-    if unknown := attach - {"stdin", "stdout", "stderr"}:
-        raise ValueError(f"valid streams are STDIN, STDOUT and STDERR, not {sorted(unknown)[0]}")
     if not attach and not detach:
         attach = {"stdout", "stderr"} | ({"stdin"} if options.on("interactive") else set())
     env = [variable for path in options.each("env-file") for variable in request_syntax.read_env_file(path)]
@@ -176,13 +174,17 @@ def _isolation(options: Options) -> dict[str, Any]:
 
 def _security_option(text: str) -> str:
     """A seccomp profile is read here: the daemon gets its content, not a path on this machine."""
-    name, _, value = text.replace(":", "=", 1).partition("=") if "=" not in text else text.partition("=")
+    separator = "=" if "=" in text else ":"
+    name, found, value = text.partition(separator)
+    if not found and name != "no-new-privileges":
+        raise ValueError(f'Invalid --security-opt: "{text}"')
     if name == "seccomp" and value not in ("unconfined", "builtin"):
         try:
             with open(value, encoding="utf-8") as file:
                 profile = jsontext.decode(file.read())
         except OSError as error:
-            raise ValueError(f"opening seccomp profile ({value}) failed: {error.strerror}") from None
+            reason = f"open {value}: {(error.strerror or '').lower()}"
+            raise ValueError(f"opening seccomp profile ({value}) failed: {reason}") from None
         except ValueError as error:
             raise ValueError(f"compacting json for seccomp profile ({value}) failed: {error}") from None
         return f"seccomp={jsontext.encode(profile)}"

@@ -39,7 +39,7 @@ def _port(invocation: Invocation) -> int:
     if wanted:
         name = wanted[0] if "/" in wanted[0] else f"{wanted[0]}/tcp"
         if not ports.get(name):
-            raise CommandError(f"Error: No public port '{name}' published for {container}")
+            raise CommandError(f"Error: No public port '{wanted[0]}' published for {container}")
         lines = [_address(binding) for binding in ports[name] or ()]
     else:
         lines = [

@@ -6,7 +6,7 @@ from seom.cli import output, units
 from seom.cli.commands import Command, Invocation
 from seom.cli.container_options import UPDATE_FLAGS
 from seom.cli.container_request import limits
-from seom.cli.errors import CommandError, DaemonError, UsageError
+from seom.cli.errors import CommandError, DaemonError
 from seom.cli.flags import Flag
 from seom.cli.request_syntax import parse_restart
 
@@ -117,7 +117,7 @@ def _rename(invocation: Invocation) -> int:
 def _update(invocation: Invocation) -> int:
     options = invocation.options
     if not options.changed:
-        raise UsageError("you must provide one or more flags when using this command", 1)
+        raise CommandError("you must provide one or more flags when using this command")
     request = limits(options)
     if "restart" in options.changed:
         try:

@@ -115,7 +115,8 @@ def _verbose(usage: dict[str, Any]) -> None:
     formats.show_rows(image_columns, entries, "", names)
     output.line("\nContainers space usage:\n")
     names = ["ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"]
-    formats.show_rows(ps.columns(truncate=True), usage.get("Containers") or [], "", names)
+    containers = [{**container, "SizeRootFs": 0} for container in usage.get("Containers") or ()]
+    formats.show_rows(ps.columns(truncate=True), containers, "", names)
     output.line("\nLocal Volumes space usage:\n")
     formats.show_rows(volumes.columns(), usage.get("Volumes") or [], "", ["Name", "Links", "Size"])
 

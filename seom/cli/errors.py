@@ -4,12 +4,17 @@ from __future__ import annotations
 
 
 class CommandError(Exception):
-    """Ends the command with a message on stderr and this exit status."""
+    """Ends the command with a message on stderr and this exit status.
 
-    def __init__(self, message: str, status: int = 1) -> None:
+    final: the status is the one to exit with, and nothing is added to the message, even by
+    commands that have an own status and a pointer to their help for failures (run, create).
+    """
+
+    def __init__(self, message: str, status: int = 1, *, final: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
+        self.final = final
 
 
 class UsageError(CommandError):

@@ -77,7 +77,7 @@ def _attached(client: Client, request: dict[str, Any], identity: str, keys: byte
     try:
         session.run()
     except Detached:
-        return 0
+        raise CommandError("read escape sequence") from None
     return int(client.get(f"/exec/{identity}/json").get("ExitCode") or 0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from seom.cli import jsontext
-from seom.cli.errors import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,16 +10,10 @@ if TYPE_CHECKING:
 
 
 def encode_filters(items: Iterable[str], extra: dict[str, str] | None = None) -> str:
-    """JSON of {"key": {"value": true}}, "" without filters. Raises CommandError."""
+    """JSON of {"key": {"value": true}} from "key=value" items; "" without filters."""
     filters: dict[str, dict[str, bool]] = {}
     for item in items:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise CommandError(
-                f'invalid argument "{item}" for "-f, --filter" flag: '
-                "bad format of filter (expected name=value)",
-                125,
-            )
+        name, _, value = item.partition("=")
         filters.setdefault(name.strip().lower(), {})[value.strip()] = True
     for name, value in (extra or {}).items():
         filters.setdefault(name, {})[value] = True

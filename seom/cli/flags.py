@@ -107,6 +107,12 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+def _filter(text: str) -> str:
+    if "=" not in text:
+        raise ValueError("bad format of filter (expected name=value)")
+    return text
+
+
 def _switch(text: str) -> bool:
     if text in _TRUE:
         return True
@@ -123,6 +129,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "bytes": units.parse_bytes,
     "duration": units.parse_duration,
     "decimal": units.parse_decimal,
+    "filter": _filter,
 }
 
 

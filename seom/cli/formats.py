@@ -34,32 +34,28 @@ DOCUMENT_FORMAT = Flag(
 PADDING = 3
 
 
-def parse_template(text: str) -> Template:
-    """Parse a template. Raises CommandError (status 64) for one that is wrong."""
+def parse_template(text: str, status: int) -> Template:
+    """Parse a template. Raises CommandError with that status for one that is wrong."""
     from seom.cli.template import Template, TemplateError
 
     try:
         return Template(text)
     except TemplateError as error:
-        raise CommandError(str(error), 64) from None
+        raise CommandError(str(error), status) from None
 
 
 class DocumentTemplate:
     """A template applied to whole documents; its errors end the command."""
 
     def __init__(self, text: str) -> None:
-        self._template = parse_template("{{json .}}" if text == "json" else text)
+        self._template = parse_template("{{json .}}" if text == "json" else text, 64)
 
     def render(self, data: Any) -> str:
         """The text, or CommandError."""
         try:
             return self._template.render(data)
         except ValueError as error:
-            raise CommandError(
-                f"template parsing error: {error}".replace(
-                    "template parsing error: template parsing", "template parsing"
-                )
-            ) from None
+            raise CommandError(f"template parsing error: {error}") from None
 
 
 def document_template(options: Options) -> DocumentTemplate | None:
@@ -135,7 +131,8 @@ def format_rows(columns: Columns, items: Iterable[Any], text: str, default: Sequ
         rows.extend([str(columns.columns[name][1](item)) for name in default] for item in items)
         return align(rows)
     is_table = text.startswith(("table ", "table\t"))
-    template = parse_template("{{json .}}" if text == "json" else _unescape(text[6:] if is_table else text))
+    source = "{{json .}}" if text == "json" else _unescape(text[6:] if is_table else text)
+    template = parse_template(source, 1)
     try:
         lines = [template.render(columns.row(item)) for item in items]
         if not is_table:

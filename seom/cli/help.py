@@ -71,9 +71,7 @@ def table(rows: dict[str, str]) -> str:
 def usage(words: str, command: Command) -> str:
     """The line (or lines) that show how a command is called."""
     first, *more = command.usage.split("\n")
-    return "\n".join(
-        [f"Usage:  seom {words} {first}".rstrip(), *(f"        seom {words} {line}" for line in more)]
-    )
+    return "\n".join([f"Usage:  seom {words} {first}".rstrip(), *(f"\tseom {words} {line}" for line in more)])
 
 
 def usage_and_pointer(words: str, command: Command) -> str:

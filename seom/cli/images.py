@@ -38,8 +38,7 @@ def entries(images: list[dict[str, Any]], digests: bool) -> Iterator[dict[str, A
             yield {**image, "Repository": _NONE, "Tag": _NONE, "Digest": _NONE}
         for name, (tags, hashes) in by_name.items():
             for tag in tags or [_NONE]:
-                shown = hashes if digests and hashes else hashes[:1] or [_NONE]
-                for digest in shown:
+                for digest in (hashes if digests else []) or [_NONE]:
                     yield {**image, "Repository": name, "Tag": tag, "Digest": digest}
 
 
@@ -54,7 +53,7 @@ def columns(truncate: bool) -> Columns:
         "CreatedAt": ("CREATED AT", lambda i: local_text(i["Created"])),
         "Size": ("SIZE", lambda i: units.decimal_size(i["Size"], 3)),
         "Containers": ("CONTAINERS", lambda i: _count(i.get("Containers"))),
-        "VirtualSize": ("SIZE", lambda i: units.decimal_size(i["Size"], 3)),
+        "VirtualSize": ("SIZE", lambda i: units.decimal_size(i["Size"])),
         "SharedSize": ("SHARED SIZE", lambda i: _measured(i.get("SharedSize"))),
         "UniqueSize": ("UNIQUE SIZE", _unique_size),
     }
@@ -83,10 +82,9 @@ def _images(invocation: Invocation) -> int:
         "filters": encode_filters(options.each("filter"), reference),
     }
     images = invocation.client.get("/images/json", parameters)
-    images.sort(key=lambda image: image["Created"], reverse=True)
     truncate = not options.on("no-trunc")
     text = options.text("format")
-    listed = list(entries(images, options.on("digests")))
+    listed = list(entries(images, options.on("digests") or ".Digest" in text))
     if options.on("quiet") and not text:
         for entry in listed:
             output.line(image_id(entry["Id"], truncate))
@@ -127,7 +125,7 @@ def _history_columns(truncate: bool, human: bool) -> Columns:
     return Columns(
         {
             "ID": ("IMAGE", lambda layer: image_id(layer["Id"], truncate)),
-            "CreatedSince": ("CREATED", created),
+            "CreatedSince": ("CREATED" if human else "CREATED AT", created),
             "CreatedAt": ("CREATED AT", lambda layer: rfc3339(layer["Created"])),
             "CreatedBy": ("CREATED BY", created_by),
             "Size": ("SIZE", size),
@@ -139,9 +137,15 @@ def _history_columns(truncate: bool, human: bool) -> Columns:
 def _tag(invocation: Invocation) -> int:
     source, target = invocation.arguments
     name, tag = split_reference(target)
+    wrong = f'Error parsing reference: "{target}" is not a valid repository/tag: '
     if tag.startswith("sha256:"):
-        raise CommandError("Error: refusing to create a tag with a digest reference")
-    invocation.client.post(f"/images/{source}/tag", {"repo": name, "tag": tag or "latest"})
+        raise CommandError(wrong + "refusing to create a tag with a digest reference")
+    try:
+        invocation.client.post(f"/images/{source}/tag", {"repo": name, "tag": tag or "latest"})
+    except DaemonError as error:
+        if error.reason == "invalid reference format":
+            raise CommandError(wrong + error.reason) from None
+        raise
     return 0
 
 

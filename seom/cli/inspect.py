@@ -53,7 +53,7 @@ def _inspector(kinds: tuple[str, ...]) -> Callable[[Invocation], int]:
 
 def _inspect(invocation: Invocation, kinds: tuple[str, ...], size: bool) -> int:
     text = invocation.options.text("format")
-    template = formats.DocumentTemplate(text) if text else None
+    template = formats.DocumentTemplate(text) if text not in ("", "json") else None
     documents: list[Any] = []
     shown = 0
     problems: list[str] = []
@@ -66,15 +66,23 @@ def _inspect(invocation: Invocation, kinds: tuple[str, ...], size: bool) -> int:
         if template is None:
             documents.append(document)
         else:
-            output.line(template.render(document))
+            output.line(_render(template, document))
             shown += 1
     if template is None:
-        output.line(jsontext.encode(documents, indent=4))
+        output.line(jsontext.encode(documents, indent=0 if text else 4))
     elif not shown:
         output.line("")
     if problems:
         raise CommandError("\n".join(problems))
     return 0
+
+
+def _render(template: formats.DocumentTemplate, document: Any) -> str:
+    try:
+        return template.render(document)
+    except CommandError:
+        output.line("")
+        raise
 
 
 _TYPE = Flag(

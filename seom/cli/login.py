@@ -106,9 +106,6 @@ def _logout(invocation: Invocation) -> int:
         credentials.ask_helper(helper, "erase", registry)
     auths = config.get("auths") or {}
     stale = [key for key in auths if key == registry or credentials.server_key(key) == registry]
-    if not stale and not helper:
-        output.line(f"Not logged in to {registry}")
-        return 0
     for key in stale:
         del auths[key]
     if stale:

@@ -9,7 +9,7 @@ import sys
 from seom.cli import commands, flags, output
 from seom.cli.client import Client
 from seom.cli.commands import GLOBAL_FLAGS, GROUPS, SPELLINGS, Invocation
-from seom.cli.errors import CommandError, DaemonError, Exit, UsageError
+from seom.cli.errors import CommandError, Exit, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def run(argv: list[str]) -> int:
     except OSError as error:
         if debug:
             raise
-        output.error(f"seom: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        reason = (error.strerror or str(error)).lower()
+        output.error(f"open {error.filename}: {reason}" if error.filename else f"seom: {reason}")
         return 1
 
 
@@ -99,12 +100,9 @@ def _run(words: str, command: Command, argv: list[str], address: str) -> int:
         output.error(f"{error.message}\n\n{help.usage_and_pointer(words, command)}")
         return error.status
     except CommandError as error:
-        if command.error_status == 1:
+        if command.error_status == 1 or error.final:
             raise
-        text = f"seom: {error.message}"
-        if not isinstance(error, DaemonError):
-            text += f"\n\nRun 'seom {words} --help' for more information"
-        output.error(text)
+        output.error(f"seom: {error.message}\n\nRun 'seom {words} --help' for more information")
         return error.status if error.status != 1 else command.error_status
 
 

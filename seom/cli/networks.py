@@ -104,7 +104,8 @@ def _address_pools(invocation: Invocation) -> list[dict[str, Any]]:
     rest = [(flag, key, value) for flag, key in pairs for value in options.each(flag)]
     rest += [("aux-address", name, value) for name, value in to_map(options.each("aux-address")).items()]
     if rest and not pools:
-        raise CommandError(f"every {rest[0][0]} must have a corresponding subnet")
+        what = "aux-address" if rest[0][0] == "aux-address" else "ip-range or gateway"
+        raise CommandError(f"every {what} must have a corresponding subnet")
     for flag, key, value in rest:
         pool = next((pool for pool in pools if _contains(pool["Subnet"], value)), None)
         if pool is None:

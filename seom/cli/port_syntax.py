@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seom.cli.errors import CommandError
+from seom.cli.request_syntax import is_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def parse_published(text: str) -> Bindings:
         raise CommandError(f"no port specified: {text}<empty>", 125)
     if protocol not in PROTOCOLS:
         raise CommandError(f"invalid proto: {protocol}", 125)
-    if address and not _is_address(address):
+    if address and not is_address(address):
         raise CommandError(f"invalid IP address: {address}", 125)
     start, end = _range_or_fail(container, "containerPort")
     host_start, host_end = _range_or_fail(host, "hostPort") if host else (0, 0)
@@ -71,17 +72,6 @@ def _range_or_fail(text: str, what: str) -> tuple[int, int]:
         return parse_range(text)
     except ValueError:
         raise CommandError(f"invalid {what}: {text}", 125) from None
-
-
-def _is_address(text: str) -> bool:
-    import _socket
-
-    family = _socket.AF_INET6 if ":" in text else _socket.AF_INET
-    try:
-        _socket.inet_pton(family, text.partition("%")[0])
-    except OSError:
-        return False
-    return True
 
 
 def _from_long_form(text: str) -> str:

@@ -26,7 +26,7 @@ def describe_ports(ports: list[dict[str, Any]]) -> str:
             parts.append(_form_group(key, *groups[key][:2]))
         groups[key] = (private, private, 0)
     parts.extend(_form_group(key, first, last) for key, (first, last, _) in groups.items())
-    return ", ".join(fixed + parts) if fixed else ", ".join(parts)
+    return ", ".join(parts + fixed)
 
 
 def _order(port: dict[str, Any]) -> tuple[int, str, int, str]:

@@ -44,10 +44,34 @@ def check_env(text: str) -> None:
         raise ValueError(f"invalid environment variable: {text}")
 
 
+def check_label(text: str) -> None:
+    """A label has a name."""
+    if not text.partition("=")[0].strip():
+        raise ValueError(f"invalid label '{text}': empty name")
+
+
+def check_stream(text: str) -> None:
+    """A stream is one of the three."""
+    if text.lower() not in ("stdin", "stdout", "stderr"):
+        raise ValueError("valid streams are STDIN, STDOUT and STDERR")
+
+
+def is_address(text: str) -> bool:
+    """Whether this is an IPv4 or IPv6 address."""
+    import _socket
+
+    family = _socket.AF_INET6 if ":" in text else _socket.AF_INET
+    try:
+        _socket.inet_pton(family, text.partition("%")[0])
+    except OSError:
+        return False
+    return True
+
+
 def check_sysctl(text: str) -> None:
     """A setting has a value."""
     if "=" not in text:
-        raise ValueError(f"sysctl '{text}' is not of the form name=value")
+        raise ValueError(f"sysctl '{text}' is not allowed")
 
 
 def check_extra_host(text: str) -> None:
@@ -63,7 +87,7 @@ def parse_extra_host(text: str) -> str:
         raise ValueError(f'bad format for add-host: "{text}"')
     if address.startswith("[") and address.endswith("]"):
         address = address[1:-1]
-    if not address:
+    if address != "host-gateway" and not is_address(address):
         raise ValueError(f'invalid IP address in add-host: "{address}"')
     return f"{name}:{address}"
 
@@ -129,6 +153,8 @@ def parse_weight_device(text: str) -> dict[str, Any]:
 def parse_device(text: str) -> dict[str, str]:
     """{"PathOnHost", ...} of HOST[:CONTAINER][:rwm]."""
     source, _, rest = text.partition(":")
+    if not source.startswith("/"):
+        raise ValueError(f"{source} is not an absolute path")
     target, _, permissions = rest.partition(":")
     if target and _is_permissions(target) and not permissions:
         target, permissions = "", target

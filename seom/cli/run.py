@@ -114,7 +114,7 @@ def _run(invocation: Invocation) -> int:
     image, *command = invocation.arguments
     detach = options.on("detach")
     if detach and options.each("attach"):
-        raise CommandError("conflicting options: cannot specify both --attach and --detach", 125)
+        raise CommandError("conflicting options: cannot specify both --attach and --detach", final=True)
     request = build_request(options, image, command, detach)
     _note_console_size(request)
     if not detach:

@@ -20,7 +20,7 @@ UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 def require_terminal(tty: bool, stdin: bool) -> None:
     """A terminal session needs a terminal to read from."""
     if tty and stdin and not os.isatty(0):
-        raise CommandError("the input device is not a TTY")
+        raise CommandError("the input device is not a TTY", final=True)
 
 
 def detach_keys(text: str) -> tuple[str, bytes]:

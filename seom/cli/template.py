@@ -24,6 +24,7 @@ _MAPS = frozenset(
     (
         *("Labels", "Networks", "Ports", "Options", "Sysctls", "Volumes", "ExposedPorts", "Data"),
         *("Annotations", "Config", "Tmpfs", "DriverOpts", "Containers", "PortBindings", "StorageOpt"),
+        "Attributes",
     )
 )
 # What the API leaves out when there is nothing to say.
@@ -47,7 +48,7 @@ class Template:
 
     def __init__(self, text: str) -> None:
         try:
-            self._nodes = template_parser.parse(text)
+            self._nodes = template_parser.parse(text, FUNCTIONS)
         except TemplateError as error:
             raise TemplateError(f"template parsing error: template: :1: {error}") from None
         self._text = text
@@ -131,23 +132,19 @@ class _Evaluation:
             if self.variables[index][0] == name:
                 self.variables[index] = (name, value)
                 return
-        raise TemplateError(f"template parsing error: template: :1: undefined variable {name!r}")
+        raise TemplateError(f"template: :1: undefined variable {name!r}")
 
     def command(self, command: list[Operand], dot: Any, piped: list[Any]) -> Any:
         first, *others = command
         if first.kind == "function" and first.name in ("and", "or"):
             return self.shortcut(first.name, others, dot, piped)
         if first.kind == "function":
-            function = FUNCTIONS.get(first.name)
-            if function is None:
-                raise TemplateError(
-                    f'template parsing error: template: :1: function "{first.name}" not defined'
-                )
-            value = self.call(first, function, [self.value(operand, dot) for operand in others] + piped)
+            arguments = [self.value(operand, dot) for operand in others]
+            value = self.call(command, FUNCTIONS[first.name], arguments + piped)
             return self.follow(first, value, first.fields)
         value = self.value(first, dot, method=True)
         if callable(value):
-            return self.call(first, value, [self.value(operand, dot) for operand in others] + piped)
+            return self.call(command, value, [self.value(operand, dot) for operand in others] + piped)
         if others or piped:
             raise self.problem(first, f"can't give argument to non-function {first.spelling()}")
         return value
@@ -160,13 +157,17 @@ class _Evaluation:
                 return value
         return piped[0] if piped else value
 
-    def call(self, operand: Operand, function: Any, arguments: list[Any]) -> Any:
+    def call(self, command: list[Operand], function: Any, arguments: list[Any]) -> Any:
+        operand = command[0]
+        spelling = " ".join(part.spelling() for part in command)
         try:
             return function(*arguments)
         except TemplateError as error:
-            raise self.problem(operand, str(error)) from None
+            raise self.problem(operand, str(error), spelling) from None
         except (TypeError, ValueError, AttributeError) as error:
-            raise self.problem(operand, f"error calling {operand.spelling().strip('.')}: {error}") from None
+            raise self.problem(
+                operand, f"error calling {operand.spelling().strip('.')}: {error}", spelling
+            ) from None
 
     def value(self, operand: Operand, dot: Any, method: bool = False) -> Any:
         if operand.kind == "constant":
@@ -180,13 +181,13 @@ class _Evaluation:
         else:
             value = dot
         value = self.follow(operand, value, operand.fields)
-        return self.call(operand, value, []) if callable(value) and not method else value
+        return self.call([operand], value, []) if callable(value) and not method else value
 
     def variable(self, operand: Operand) -> Any:
         for name, value in reversed(self.variables):
             if name == operand.name:
                 return value
-        raise TemplateError(f'template parsing error: template: :1: undefined variable "{operand.name}"')
+        raise TemplateError(f'template: :1: undefined variable "{operand.name}"')
 
     def follow(self, operand: Operand, value: Any, fields: list[str]) -> Any:
         parent = ""
@@ -209,13 +210,17 @@ class _Evaluation:
                 return None
             raise self.problem(operand, f'map has no entry for key "{name}"')
         if value is None:
-            raise self.problem(operand, f"nil pointer evaluating interface {{}}.{name}")
+            missing = parent if parent in _OPTIONAL else ""
+            reason = (
+                f'map has no entry for key "{missing}"' if missing else f'nil data; no entry for key "{name}"'
+            )
+            raise self.problem(operand, reason)
         raise self.problem(operand, f"can't evaluate field {name} in type {type(value).__name__}")
 
-    def problem(self, operand: Operand, reason: str) -> TemplateError:
+    def problem(self, operand: Operand, reason: str, spelling: str = "") -> TemplateError:
         before = self.text[: operand.position]
         line, column = before.count("\n") + 1, operand.position - (before.rfind("\n") + 1)
-        spelling = operand.spelling()
+        spelling = spelling or operand.spelling()
         if len(spelling) > 20:
             spelling = spelling[:20] + "..."
         return TemplateError(f'template: :{line}:{column}: executing "" at <{spelling}>: {reason}')

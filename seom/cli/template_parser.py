@@ -10,6 +10,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
     from typing import Any
 
 _BLANK = " \t\r\n"
@@ -71,13 +72,15 @@ class Operand:
 
     def spelling(self) -> str:
         """As error messages quote it."""
-        base = {"variable": self.name, "function": self.name, "group": "(...)"}.get(self.kind, "")
+        base = {"variable": self.name, "function": self.name, "constant": self.name, "group": "(...)"}.get(
+            self.kind, ""
+        )
         return base + "".join(f".{field}" for field in self.fields) or "."
 
 
-def parse(text: str) -> list[Node]:
-    """The tree of a template. Raises TemplateError."""
-    return _Parser(text).parse()
+def parse(text: str, functions: Container[str]) -> list[Node]:
+    """The tree of a template that may call these functions, and and, or. Raises TemplateError."""
+    return _Parser(text, functions).parse()
 
 
 def _is_name(character: str) -> bool:
@@ -162,8 +165,9 @@ def _unescape(text: str) -> str:
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, functions: Container[str]) -> None:
         self.text = text
+        self.functions = functions
         self.position = 0
         self.tokens: list[Token] = []
         self.cursor = 0
@@ -219,6 +223,11 @@ class _Parser:
 
     def action_end(self, start: int) -> int:
         index, quote = start, ""
+        inside = self.text[start:].lstrip(_BLANK)
+        if inside.startswith("/*"):
+            index = self.text.find("*/", start) + 2
+            if index < 2:
+                raise TemplateError("unclosed comment")
         while index < len(self.text):
             character = self.text[index]
             if quote:
@@ -226,7 +235,7 @@ class _Parser:
                     index += 1
                 elif character == quote:
                     quote = ""
-            elif character in "\"'`" and not self.text[start:].lstrip().startswith("/*"):
+            elif character in "\"'`":
                 quote = character
             elif self.text.startswith("}}", index):
                 return index
@@ -310,11 +319,14 @@ class _Parser:
                 "constant", token.position, token.text, {"true": True, "false": False}.get(token.text)
             )
         elif token.kind == "word":
+            if token.text not in ("and", "or") and token.text not in self.functions:
+                raise TemplateError(f'function "{token.text}" not defined')
             operand = Operand("function", token.position, token.text)
         else:
             raise TemplateError(f"unexpected {token.text!r} in operand")
         while self.peek() == "field" and not self.tokens[self.cursor].spaced:
-            operand.position = self.tokens[self.cursor].position
+            if len(operand.fields) == (operand.kind == "field"):
+                operand.position = self.tokens[self.cursor].position
             operand.fields.append(self.tokens[self.cursor].value)
             self.cursor += 1
         return operand

@@ -52,9 +52,7 @@ def rfc3339(unix_seconds: float, nanoseconds: int = -1) -> str:
     text = time.strftime("%Y-%m-%dT%H:%M:%S", local)
     if nanoseconds >= 0:
         text += f".{nanoseconds:09d}"
-    return text + (
-        "Z" if zone == "+0000" and local.tm_zone == "UTC" and nanoseconds < 0 else f"{zone[:3]}:{zone[3:]}"
-    )
+    return text + ("Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:]}")
 
 
 def to_api(text: str) -> str:
