@@ -24,7 +24,7 @@ DEFAULT_ROOT = "/run/seom-runtime"
 # Options with a value, a repeated value, or none; the first name is what commands ask for.
 GLOBAL = {
     "values": ("root", "log", "log-format", "rootless", "criu"),
-    "flags": ("debug", "systemd-cgroup"),
+    "flags": ("debug", "systemd-cgroup", "version v"),
 }
 STARTING = {
     "values": ("bundle b", "console-socket", "pid-file", "preserve-fds"),
@@ -115,6 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shared = Options()
     try:
         parse(sys.argv[1:] if arguments is None else arguments, GLOBAL, shared)
+        if "version" in shared.flags:
+            _print_version()
+            return 0
         if not shared.rest or shared.rest[0] in ("help", "h"):
             print(__doc__)
             return 0 if shared.rest else 1
@@ -132,6 +135,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeFailure, OSError) as error:
         _report(str(error), shared)
         return 1
+
+
+def _print_version() -> None:
+    from seom import __version__
+    from seom.oci.runtime_spec import OCI_VERSION
+
+    print(f"seom-runtime version {__version__}\nspec: {OCI_VERSION}")
 
 
 def _run(command: str, options: Options, shared: Options) -> int:
