@@ -9,70 +9,41 @@ from __future__ import annotations
 
 import msgspec
 
+from seom.oci.image_config import ExecutionConfig, Healthcheck
 
-class _Api(msgspec.Struct, rename="pascal"):
+HealthConfig = Healthcheck
+
+
+class ApiStruct(msgspec.Struct, rename="pascal"):
     """Common options: PascalCase on the wire."""
 
 
-class HealthConfig(_Api, omit_defaults=True):
-    test: list[str] | None = None
-    interval: int = 0
-    timeout: int = 0
-    retries: int = 0
-    start_period: int = 0
-    start_interval: int = 0
+class Config(ExecutionConfig, omit_defaults=False):
+    """What an image configures for its containers, and what a container is configured with."""
 
 
-class Config(_Api):
-    hostname: str = ""
-    domainname: str = ""
-    user: str = ""
-    attach_stdin: bool = False
-    attach_stdout: bool = False
-    attach_stderr: bool = False
-    exposed_ports: dict[str, object] | None = None
-    tty: bool = False
-    open_stdin: bool = False
-    stdin_once: bool = False
-    env: list[str] | None = None
-    cmd: list[str] | str | None = None
-    healthcheck: HealthConfig | None = None
-    args_escaped: bool = False
-    image: str = ""
-    volumes: dict[str, object] | None = None
-    working_dir: str = ""
-    entrypoint: list[str] | str | None = None
-    network_disabled: bool | None = None
-    mac_address: str | None = None
-    on_build: list[str] | None = None
-    labels: dict[str, str] | None = None
-    stop_signal: str | None = None
-    stop_timeout: int | None = None
-    shell: list[str] | None = None
-
-
-class PortBinding(_Api):
+class PortBinding(ApiStruct):
     host_ip: str = ""
     host_port: str = ""
 
 
-class RestartPolicy(_Api):
+class RestartPolicy(ApiStruct):
     name: str = ""
     maximum_retry_count: int = 0
 
 
-class LogConfig(_Api):
+class LogConfig(ApiStruct):
     type: str = ""
     config: dict[str, str] | None = None
 
 
-class DeviceMapping(_Api):
+class DeviceMapping(ApiStruct):
     path_on_host: str = ""
     path_in_container: str = ""
     cgroup_permissions: str = "rwm"
 
 
-class DeviceRequest(_Api):
+class DeviceRequest(ApiStruct):
     driver: str = ""
     count: int = 0
     device_ids: list[str] | None = msgspec.field(default=None, name="DeviceIDs")
@@ -80,23 +51,23 @@ class DeviceRequest(_Api):
     options: dict[str, str] | None = None
 
 
-class Ulimit(_Api):
+class Ulimit(ApiStruct):
     name: str
     soft: int = 0
     hard: int = 0
 
 
-class WeightDevice(_Api):
+class WeightDevice(ApiStruct):
     path: str = ""
     weight: int = 0
 
 
-class ThrottleDevice(_Api):
+class ThrottleDevice(ApiStruct):
     path: str = ""
     rate: int = 0
 
 
-class BindOptions(_Api, omit_defaults=True):
+class BindOptions(ApiStruct, omit_defaults=True):
     propagation: str = ""
     non_recursive: bool = False
     create_mountpoint: bool = False
@@ -104,29 +75,29 @@ class BindOptions(_Api, omit_defaults=True):
     read_only_force_recursive: bool = False
 
 
-class DriverConfig(_Api):
+class DriverConfig(ApiStruct):
     name: str = ""
     options: dict[str, str] | None = None
 
 
-class VolumeOptions(_Api, omit_defaults=True):
+class VolumeOptions(ApiStruct, omit_defaults=True):
     no_copy: bool = False
     labels: dict[str, str] | None = None
     driver_config: DriverConfig | None = None
     subpath: str = ""
 
 
-class ImageOptions(_Api, omit_defaults=True):
+class ImageOptions(ApiStruct, omit_defaults=True):
     subpath: str = ""
 
 
-class TmpfsOptions(_Api, omit_defaults=True):
+class TmpfsOptions(ApiStruct, omit_defaults=True):
     size_bytes: int = 0
     mode: int = 0
     options: list[list[str]] | None = None
 
 
-class MountRequest(_Api, omit_defaults=True):
+class MountRequest(ApiStruct, omit_defaults=True):
     """One --mount: type is bind, volume, tmpfs or image."""
 
     type: str = ""
@@ -140,7 +111,7 @@ class MountRequest(_Api, omit_defaults=True):
     tmpfs_options: TmpfsOptions | None = None
 
 
-class HostConfig(_Api):
+class HostConfig(ApiStruct):
     binds: list[str] | None = None
     container_id_file: str = msgspec.field(default="", name="ContainerIDFile")
     log_config: LogConfig | None = None
@@ -216,13 +187,13 @@ class HostConfig(_Api):
     init: bool | None = None
 
 
-class IpamConfig(_Api, omit_defaults=True):
+class IpamConfig(ApiStruct, omit_defaults=True):
     ipv4_address: str = msgspec.field(default="", name="IPv4Address")
     ipv6_address: str = msgspec.field(default="", name="IPv6Address")
     link_local_ips: list[str] | None = msgspec.field(default=None, name="LinkLocalIPs")
 
 
-class EndpointConfig(_Api):
+class EndpointConfig(ApiStruct):
     """A container's wish for one network (the input half of EndpointSettings)."""
 
     ipam_config: IpamConfig | None = msgspec.field(default=None, name="IPAMConfig")
@@ -233,7 +204,7 @@ class EndpointConfig(_Api):
     gw_priority: int = 0
 
 
-class NetworkingConfig(_Api):
+class NetworkingConfig(ApiStruct):
     endpoints_config: dict[str, EndpointConfig | None] | None = None
 
 

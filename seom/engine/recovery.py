@@ -1,0 +1,75 @@
+"""After a start of the daemon: find again what kept running, settle what ended, sweep what is left.
+
+stored as running, monitor answers      -> watched again
+stored as running, exit record is there -> settled with its exit code
+stored as running, nothing is there     -> settled with 255: host or monitor and init were killed
+stored as removing                      -> removed
+directories without a row               -> deleted
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+
+from seom.containers.runtime import ExitRecord, Workload
+from seom.engine.container import Container, Status, now_ns
+from seom.engine.engine import Engine
+from seom.engine.host import boot_id
+from seom.engine.restart import wants_start_with_daemon
+
+log = logging.getLogger(__name__)
+
+LOST_EXIT = 255
+
+
+async def recover(engine: Engine) -> None:
+    """Bring memory, database, kernel and disk into agreement."""
+    containers = engine.containers.all()
+    for container in reversed(containers):
+        try:
+            await _recover_one(engine, container)
+        except Exception:
+            log.exception("container %s could not be recovered", container.short_id)
+    await engine.networks.finish_recovery()
+    await asyncio.to_thread(_sweep, engine)
+
+
+async def _recover_one(engine: Engine, container: Container) -> None:
+    state = container.state
+    if state.status in (Status.REMOVING, Status.DEAD):
+        state.status = Status.DEAD
+        await engine.containers.remove(container)
+    elif container.running:
+        await _recover_running(engine, container)
+    elif state.status == Status.RESTARTING or wants_start_with_daemon(container.host.restart_policy, state):
+        if state.started_at_ns:
+            engine.containers.lifecycle.resume_restart(container)
+    elif state.status == Status.EXITED and container.host.auto_remove:
+        await engine.containers.remove(container, volumes=True)
+
+
+async def _recover_running(engine: Engine, container: Container) -> None:
+    found: Workload | ExitRecord | None = None
+    if container.state.boot_id == boot_id():
+        found = await engine.runtime.adopt(container.id, container.run_directory)
+    lifecycle = engine.containers.lifecycle
+    if isinstance(found, Workload):
+        container.state.pid = found.pid
+        await engine.networks.recover(container.member())
+        lifecycle.resume_watch(container, found)
+        return
+    await lifecycle.settle(
+        container, found or ExitRecord(code=LOST_EXIT, finished_at_ns=now_ns(), oom_killed=False)
+    )
+
+
+def _sweep(engine: Engine) -> None:
+    """Delete the directories of containers that are not in the database."""
+    known = {container.id for container in engine.containers.all()}
+    for root in (engine.settings.data_root, engine.settings.run_dir):
+        for entry in (root / "containers").iterdir():
+            if entry.name not in known:
+                log.info("removing what is left of container %s", entry.name[:12])
+                shutil.rmtree(entry, ignore_errors=True)
