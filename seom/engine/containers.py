@@ -114,7 +114,7 @@ class Containers:
         argv = definitions.command_line(config)
         id = new_id()
         config.hostname = config.hostname or self._default_hostname(host, id)
-        endpoints = dict((request.networking_config and request.networking_config.endpoints_config) or {})
+        endpoints = definitions.endpoint_requests(request)
         warnings = check_host_config(config, host)
         self._check_network(host)
         mounts = await mounting.resolve(host, config, self._volumes, id, self._mounts_of)

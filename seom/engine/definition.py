@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from seom.containers.config import Config, CreateRequest, HealthConfig, HostConfig, LogConfig, RestartPolicy
+from seom.containers.config import (
+    Config,
+    CreateRequest,
+    EndpointConfig,
+    HealthConfig,
+    HostConfig,
+    LogConfig,
+    RestartPolicy,
+)
 from seom.errors import InvalidParameter
 from seom.oci.image_config import ExecutionConfig
 
@@ -98,6 +106,13 @@ def split_request(request: CreateRequest) -> tuple[Config, HostConfig]:
     """The two halves of a create request."""
     config = Config(**{field: getattr(request, field) for field in Config.__struct_fields__})
     return config, request.host_config or HostConfig()
+
+
+def endpoint_requests(request: CreateRequest) -> dict[str, EndpointConfig | None]:
+    """The wishes for networks by name; "default" is another name of bridge."""
+    networking = request.networking_config
+    wishes = (networking.endpoints_config if networking else None) or {}
+    return {"bridge" if name == "default" else name: wish for name, wish in wishes.items()}
 
 
 def fill_host_defaults(host: HostConfig) -> None:

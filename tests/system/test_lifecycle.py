@@ -34,22 +34,28 @@ class EventReader:
         self._connection.close()
 
 
+def run_trap(docker: DockerCli, name: str, trap: str, *options: str) -> None:
+    """Run a shell that handles a signal; returns once it does (pid 1 has no default actions)."""
+    script = f"trap {trap}; touch /ready; while :; do sleep 60 & wait; done"
+    docker.out("run", "-d", "--name", name, *options, "busybox", "sh", "-c", script)
+    docker.out("exec", name, "sh", "-c", "until [ -e /ready ]; do usleep 1000; done")
+
+
 def test_stop_asks_first_and_the_exit_code_is_the_programs_own(docker: DockerCli, name: str) -> None:
-    docker.out("run", "-d", "--name", name, "busybox", "sh", "-c", "trap 'exit 3' TERM; sleep 60 & wait")
+    run_trap(docker, name, "'exit 3' TERM")
     assert docker.out("stop", name) == name
     assert docker.inspect(name)["State"]["ExitCode"] == 3
 
 
 def test_stop_kills_what_ignores_the_signal(docker: DockerCli, name: str) -> None:
-    docker.out("run", "-d", "--name", name, "busybox", "sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+    run_trap(docker, name, "'' TERM")
     docker.out("stop", "-t", "0", name)
     state = docker.inspect(name)["State"]
     assert (state["Status"], state["ExitCode"]) == ("exited", 137)
 
 
 def test_the_stop_signal_of_the_container_is_used(docker: DockerCli, name: str) -> None:
-    script = "trap 'exit 7' USR1; sleep 60 & wait"
-    docker.out("run", "-d", "--name", name, "--stop-signal", "USR1", "busybox", "sh", "-c", script)
+    run_trap(docker, name, "'exit 7' USR1", "--stop-signal", "USR1")
     docker.out("stop", name)
     assert docker.inspect(name)["State"]["ExitCode"] == 7
 
@@ -156,9 +162,7 @@ def test_update_changes_limits_of_a_running_container(docker: DockerCli, name: s
 def test_wait_answers_when_its_condition_is_met(
     daemon: PrivateDaemon, docker: DockerCli, name: str, condition: str
 ) -> None:
-    docker.out(
-        "run", "-d", "--rm", "--name", name, "busybox", "sh", "-c", "trap 'exit 4' TERM; sleep 60 & wait"
-    )
+    run_trap(docker, name, "'exit 4' TERM", "--rm")
     answers: list[Any] = []
     asked = threading.Event()
 
