@@ -46,7 +46,7 @@ def inspect_document(engine: Engine, container: Container, size: tuple[int, int]
                 "WorkDir": str(directory / "work"),
             },
         },
-        "Mounts": definition.mounts,
+        "Mounts": [mount.inspect() for mount in definition.mounts if mount.listed],
         "Config": container.config,
         "NetworkSettings": engine.networks.settings(container.member()),
     }
@@ -104,7 +104,7 @@ def list_row(engine: Engine, container: Container, size: tuple[int, int] | None 
             "FailingStreak": container.state.health.failing_streak if container.state.health else 0,
         },
         "NetworkSettings": {"Networks": engine.networks.settings(member).networks},
-        "Mounts": definition.mounts,
+        "Mounts": [mount.inspect() for mount in definition.mounts if mount.listed],
     }
     if size is not None:
         row["SizeRw"], row["SizeRootFs"] = size

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-
 from aiohttp import web
 
 from seom.api import container_json
 from seom.api.container_list import FILTERS, select
+from seom.api.disk_usage import container_bytes
 from seom.api.json_body import json_response, read_json
 from seom.api.query import flag, number, optional_seconds
 from seom.containers.config import CreateRequest
@@ -57,16 +55,10 @@ class ContainerHandlers:
         found = select(self._engine, filters, flag(request, "all"), number(request, "limit"))
         sizes = {}
         if flag(request, "size"):
-            sizes = {container.id: await self._size(container) for container in found}
+            sizes = {container.id: await container_bytes(self._engine, container) for container in found}
         return json_response(
             [container_json.list_row(self._engine, container, sizes.get(container.id)) for container in found]
         )
-
-    async def _size(self, container: Container) -> tuple[int, int]:
-        """(bytes of the writable layer, bytes of the whole root file system)."""
-        writable = await asyncio.to_thread(_tree_bytes, str(container.directory / "upper"))
-        image = self._engine.images.size_of(container.definition.diff_ids)
-        return writable, writable + image
 
     async def create(self, request: web.Request) -> web.Response:
         body = await read_json(request, CreateRequest)
@@ -77,7 +69,7 @@ class ContainerHandlers:
 
     async def inspect(self, request: web.Request) -> web.Response:
         container = self._container(request)
-        size = await self._size(container) if flag(request, "size") else None
+        size = await container_bytes(self._engine, container) if flag(request, "size") else None
         return json_response(container_json.inspect_document(self._engine, container, size))
 
     async def start(self, request: web.Request) -> web.Response:
@@ -173,21 +165,7 @@ class ContainerHandlers:
         deleted, reclaimed = [], 0
         for container in select(self._engine, filters, all=True, limit=0):
             if container.state.status in (Status.EXITED, Status.CREATED, Status.DEAD):
-                reclaimed += (await self._size(container))[0]
+                reclaimed += (await container_bytes(self._engine, container))[0]
                 await self._engine.containers.remove(container)
                 deleted.append(container.id)
         return json_response({"ContainersDeleted": deleted or None, "SpaceReclaimed": reclaimed})
-
-
-def _tree_bytes(path: str) -> int:
-    """Apparent bytes of all regular files below a directory."""
-    total = 0
-    pending = [path]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                elif entry.is_file(follow_symlinks=False):
-                    total += entry.stat(follow_symlinks=False).st_size
-    return total

@@ -5,8 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from seom.api import (
+    archive,
     attach,
     containers,
+    disk_usage,
     execs,
     images,
     networks,
@@ -23,8 +25,10 @@ def all_routes(engine: Engine) -> list[web.RouteDef]:
     """The routes of all modules; fixed paths before patterns."""
     modules = (
         system,
+        disk_usage,
         containers,
         attach,
+        archive,
         stats,
         execs,
         images,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
 
 import msgspec
 from aiohttp import web
 
 from seom.api import API_VERSION, MIN_API_VERSION
+from seom.engine.engine import Engine
 from seom.engine.events import EventBus
 from seom.engine.filters import parse_filters
 from seom.engine.system import Counts, info_document, version_document
@@ -25,42 +23,7 @@ NOT_IN_A_SWARM = "This node is not part of a swarm"
 SWARM_PATHS = ("/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs")
 
 
-class _State(Protocol):
-    @property
-    def status(self) -> str: ...
-
-
-class _Container(Protocol):
-    @property
-    def state(self) -> _State: ...
-
-
-class _Containers(Protocol):
-    def all(self) -> Sequence[_Container]: ...
-
-
-class _Settings(Protocol):
-    @property
-    def data_root(self) -> Path: ...
-
-    @property
-    def insecure_registries(self) -> tuple[str, ...]: ...
-
-
-class System(Protocol):
-    """What these handlers need of the engine."""
-
-    @property
-    def events(self) -> EventBus: ...
-
-    @property
-    def settings(self) -> _Settings: ...
-
-    @property
-    def containers(self) -> _Containers: ...
-
-
-def routes(engine: System) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.RouteDef]:
     """The system endpoints of one engine."""
 
     async def events(request: web.Request) -> web.StreamResponse:
@@ -89,12 +52,13 @@ def routes(engine: System) -> list[web.RouteDef]:
     ]
 
 
-def count(engine: System) -> Counts:
-    """How many containers are in which state."""
+def count(engine: Engine) -> Counts:
+    """How many images there are, and containers in which state."""
     states = [container.state.status for container in engine.containers.all()]
     running = sum(state in ("running", "restarting") for state in states)
-    paused = states.count("paused")
-    return Counts(running=running, paused=paused, stopped=len(states) - running - paused)
+    paused = sum(state == "paused" for state in states)
+    stopped = len(states) - running - paused
+    return Counts(running, paused, stopped, images=len(engine.images.store.all()))
 
 
 async def ping(request: web.Request) -> web.Response:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 from aiohttp import web
 
+from seom.api.json_body import json_response, read_json
+from seom.api.query import flag
+from seom.engine.engine import Engine
 from seom.engine.filters import parse_filters
-from seom.engine.volumes import Volumes
-
-TRUE = frozenset({"1", "true", "True", "TRUE"})
-
-
-class VolumeEngine(Protocol):
-    """What these handlers need of the engine."""
-
-    @property
-    def volumes(self) -> Volumes: ...
 
 
 class VolumeRequest(msgspec.Struct, rename="pascal"):
@@ -29,29 +20,29 @@ class VolumeRequest(msgspec.Struct, rename="pascal"):
     labels: dict[str, str] | None = None
 
 
-def routes(engine: VolumeEngine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.RouteDef]:
     """The volume endpoints of one engine."""
     volumes = engine.volumes
 
     async def create(request: web.Request) -> web.Response:
-        body = msgspec.json.decode(await request.read() or b"{}", type=VolumeRequest)
+        body = await read_json(request, VolumeRequest, required=False)
         volume = await volumes.create(body.name or "", body.driver or "", body.driver_opts, body.labels)
-        return _json(volume.inspect(), status=201)
+        return json_response(volume.inspect(), status=201)
 
     async def list_all(request: web.Request) -> web.Response:
         found = volumes.select(parse_filters(request.query.get("filters")))
-        return _json({"Volumes": [volume.inspect() for volume in found], "Warnings": None})
+        return json_response({"Volumes": [volume.inspect() for volume in found], "Warnings": None})
 
     async def inspect(request: web.Request) -> web.Response:
-        return _json(volumes.get(request.match_info["name"]).inspect())
+        return json_response(volumes.get(request.match_info["name"]).inspect())
 
     async def remove(request: web.Request) -> web.Response:
-        await volumes.remove(request.match_info["name"], force=request.query.get("force") in TRUE)
+        await volumes.remove(request.match_info["name"], force=flag(request, "force"))
         return web.Response(status=204)
 
     async def prune(request: web.Request) -> web.Response:
         removed, freed_bytes = await volumes.prune(parse_filters(request.query.get("filters")))
-        return _json({"VolumesDeleted": removed, "SpaceReclaimed": freed_bytes})
+        return json_response({"VolumesDeleted": removed, "SpaceReclaimed": freed_bytes})
 
     return [
         web.post("/volumes/create", create),
@@ -60,9 +51,3 @@ def routes(engine: VolumeEngine) -> list[web.RouteDef]:
         web.get("/volumes/{name}", inspect),
         web.delete("/volumes/{name}", remove),
     ]
-
-
-def _json(document: object, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status, body=msgspec.json.encode(document) + b"\n", content_type="application/json"
-    )

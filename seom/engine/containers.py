@@ -117,7 +117,6 @@ class Containers:
         endpoints = definitions.endpoint_requests(request)
         warnings = check_host_config(config, host)
         self._check_network(host)
-        mounts = await mounting.resolve(host, config, self._volumes, id, self._mounts_of)
         wanted = Definition(
             config=config,
             host=host,
@@ -126,21 +125,31 @@ class Containers:
             diff_ids=list(image.diff_ids),
             path=argv[0],
             args=argv[1:],
-            mounts=mounts,
         )
         container = Container(
             id, name, now_ns(), wanted, State(), self._launcher.data_root, self._launcher.run_dir
         )
+        await self._make(container)
+        self._publish(container, "create")
+        return container, warnings
+
+    async def _make(self, container: Container) -> None:
+        """Volumes, directories and the row; nothing of them is left after a failure but named volumes."""
+        definition, volumes = container.definition, self._volumes
         try:
+            definition.mounts = await mounting.resolve(
+                definition.host, definition.config, volumes, container.id, self._mounts_of
+            )
+            layers = self._images.layer_paths_of(definition.diff_ids)
+            await mounting.populate(definition.mounts, layers, volumes)
             await asyncio.to_thread(self._launcher.prepare_directories, container)
             self._insert(container)
         except BaseException:
+            volumes.settle(container.id)
+            await mounting.remove_anonymous(definition.mounts, volumes)
             await asyncio.to_thread(shutil.rmtree, container.directory, True)
             raise
-        finally:
-            self._volumes.settle(id)
-        self._publish(container, "create")
-        return container, warnings
+        volumes.settle(container.id)
 
     def _mounts_of(self, name: str) -> list[MountPoint]:
         return self.get(name).definition.mounts
@@ -267,20 +276,11 @@ class Containers:
         del self._by_id[container.id]
         del self._id_by_name[container.name]
         if volumes:
-            await self._remove_anonymous_volumes(container)
+            await mounting.remove_anonymous(container.definition.mounts, self._volumes)
         container.removed = True
         self._publish(container, "destroy")
         await container.notify()
         await asyncio.to_thread(self._launcher.remove_directories, container)
-
-    async def _remove_anonymous_volumes(self, container: Container) -> None:
-        for mount in container.definition.mounts:
-            volume = self._volumes.find(mount.name) if mount.type == "volume" else None
-            if volume is not None and volume.anonymous:
-                try:
-                    await self._volumes.remove(volume.name)
-                except Conflict:
-                    continue
 
     async def remove_when_exited(self, container: Container) -> None:
         """The end of a container started with --rm: anonymous volumes go too."""

@@ -14,6 +14,7 @@ import logging
 import shutil
 
 from seom.containers.runtime import ExitRecord, Workload
+from seom.engine import mounts
 from seom.engine.container import Container, Status, now_ns
 from seom.engine.engine import Engine
 from seom.engine.host import boot_id
@@ -57,6 +58,7 @@ async def _recover_running(engine: Engine, container: Container) -> None:
     lifecycle = engine.containers.lifecycle
     if isinstance(found, Workload):
         container.state.pid = found.pid
+        mounts.hold(container.definition.mounts, container.id, engine.volumes)
         await engine.networks.recover(container.member())
         lifecycle.resume_watch(container, found)
         return
