@@ -10,7 +10,8 @@ from seom.images.endpoint import RegistrySettings
 from seom.images.progress import Report
 from seom.images.pull import Puller, pull_error
 from seom.images.push import Pusher
-from seom.images.registry import FetchedManifest, RegistryClient, RegistryRefusal
+from seom.images.registry import FetchedManifest, RegistryClient
+from seom.images.registry_errors import RegistryRefusal
 from seom.oci.descriptor import Platform
 from seom.oci.reference import Reference, parse_reference
 

@@ -17,15 +17,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from seom.images.patience import Patience
 from seom.images.progress import Message, Report, advance, step
-from seom.images.registry import ConnectionFailed, RegistryClient, RegistryRefusal
+from seom.images.registry import RegistryClient
+from seom.images.registry_errors import ConnectionFailed, RegistryRefusal
 from seom.oci.descriptor import Descriptor
 
 T = TypeVar("T")
 
 BATCH_BYTES = 1 << 20
 REPORT_INTERVAL_S = 0.1
-LONGEST_DELAY_S = 30
 
 
 def short_id(digest: str) -> str:
@@ -126,20 +127,15 @@ class Downloader:
         Raises ConnectionFailed or RegistryRefusal after too many tries without progress, and what
         the sink raises.
         """
-        settings = client.settings
         transfer = _Transfer(name, blob, sink, report)
-        tries = 0
+        patience = Patience(client.settings)
         while True:
             before = transfer.received
             try:
                 return await self._receive(client, transfer)
             except (ConnectionFailed, RegistryRefusal) as error:
-                if isinstance(error, RegistryRefusal) and not error.worth_repeating:
-                    raise
-                tries = 1 if transfer.received > before else tries + 1
-                if tries >= settings.attempts:
-                    raise
-            await pause(min(settings.retry_delay_s * 2 ** (tries - 1), LONGEST_DELAY_S), blob.digest, report)
+                delay_s = patience.delay_after(error, progressed=transfer.received > before)
+            await pause(delay_s, short_id(blob.digest), report)
 
     async def _receive(self, client: RegistryClient, transfer: _Transfer) -> None:
         """One request: pass on what follows the bytes that are here; raises ConnectionFailed if it breaks."""
@@ -192,8 +188,8 @@ async def batches(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         raise failure
 
 
-async def pause(delay_s: float, digest: str, report: Report) -> None:
-    """Wait before a repetition, telling so."""
+async def pause(delay_s: float, row: str, report: Report) -> None:
+    """Wait before a repetition, telling so in the row of the transfer."""
     if delay_s >= 1:
-        report(step(short_id(digest), f"Retrying in {round(delay_s)} seconds"))
+        report(step(row, f"Retrying in {round(delay_s)} seconds"))
     await asyncio.sleep(delay_s)

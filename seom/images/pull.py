@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from seom.errors import InvalidParameter, NotFound, SeomError, SystemFailure, Unauthorized
 from seom.images.auth import ANONYMOUS, Credentials
 from seom.images.download import Downloader, SharedWork, short_id
 from seom.images.endpoint import RegistrySettings
+from seom.images.patience import patiently
 from seom.images.progress import Message, Report, advance, status, step
-from seom.images.registry import FetchedManifest, RegistryClient, RegistryRefusal
+from seom.images.registry import FetchedManifest, RegistryClient
+from seom.images.registry_errors import RegistryRefusal
 from seom.images.store import Image, ImageStore, NewImage
 from seom.oci.descriptor import Descriptor, Platform, host_platform, matches
 from seom.oci.image_config import LARGEST_CONFIG_BYTES, ImageConfig, decode_image_config
@@ -122,7 +125,8 @@ class Puller:
         self, client: RegistryClient, reference: Reference, platform: Platform | None, report: Report
     ) -> Pulled:
         try:
-            top = await client.fetch_manifest(reference.path, reference.digest or reference.tag)
+            await client.base()
+            top = await self._fetch_manifest(client, reference.path, reference.digest or reference.tag)
             row = reference.familiar if reference.digest else reference.tag
             report(status(f"Pulling from {reference.path}", row))
             with self._leases.lease() as lease:
@@ -165,7 +169,7 @@ class Puller:
         fetched, document = top, decode_manifest(top.content, top.media_type)
         if not isinstance(document, Manifest):
             chosen = choose_platform(document, order.platform or host_platform())
-            fetched = await order.client.fetch_manifest(order.reference.path, chosen.digest)
+            fetched = await self._fetch_manifest(order.client, order.reference.path, chosen.digest)
             document = decode_manifest(fetched.content, fetched.media_type)
         if not isinstance(document, Manifest):
             raise InvalidParameter(f"the index of {name} contains another index: {fetched.digest}")
@@ -173,6 +177,9 @@ class Puller:
             kind = document.artifact_type or document.config.media_type
             raise InvalidParameter(f'{name} is not a container image: its content is of the type "{kind}"')
         return fetched, document
+
+    async def _fetch_manifest(self, client: RegistryClient, name: str, reference: str) -> FetchedManifest:
+        return await patiently(self._settings, partial(client.fetch_manifest, name, reference))
 
     def _are_here(self, blobs: list[Descriptor]) -> bool:
         return all(self._blobs.exists(blob.digest) for blob in blobs)

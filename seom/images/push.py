@@ -4,7 +4,7 @@ For each blob, the cheapest way that works:
 
     HEAD: the repository has it          -> "Layer already exists"
     mount from another repository there  -> "Mounted from library/x"
-    upload, in pieces                    -> "Pushed"
+    upload                               -> "Pushed"
 
 An image that came with a manifest is pushed under that very manifest, so its digest stays the
 same everywhere; one that was made here gets a manifest from its layers' compressed forms, the same
@@ -22,10 +22,12 @@ from functools import partial
 
 from seom.errors import NotFound, SystemFailure, Unauthorized
 from seom.images.auth import ANONYMOUS, Credentials
-from seom.images.download import LONGEST_DELAY_S, REPORT_INTERVAL_S, pause, short_id
+from seom.images.download import REPORT_INTERVAL_S, pause, short_id
 from seom.images.endpoint import RegistrySettings
+from seom.images.patience import Patience, patiently
 from seom.images.progress import Message, ProgressDetail, PushResult, Report, advance, status, step
-from seom.images.registry import ConnectionFailed, RegistryClient, RegistryRefusal, Upload
+from seom.images.registry import RegistryClient, Upload
+from seom.images.registry_errors import ConnectionFailed, RegistryRefusal
 from seom.images.store import Image, ImageStore, NewImage
 from seom.oci.descriptor import Descriptor, digest_of
 from seom.oci.manifest import (
@@ -49,7 +51,6 @@ from seom.storage.leases import Lease, Leases
 from seom.storage.streams import GzipCompressor
 
 PARALLEL_UPLOADS = 5
-PIECE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ class Pusher:
         async with RegistryClient(repository.domain, credentials, self._settings) as client:
             order = _Order(client, repository, report, asyncio.Semaphore(PARALLEL_UPLOADS))
             try:
+                await client.base()
                 return [await self._push(order, repository.with_tag(tag)) for tag in tags]
             except RegistryRefusal as error:
                 raise SystemFailure(str(error)) from error
@@ -132,7 +134,8 @@ class Pusher:
             manifest = decode_manifest(content, media_type)
             assert isinstance(manifest, Manifest)
             await self._send_blobs(order, image, manifest)
-            await order.client.put_manifest(reference.path, reference.tag, content, media_type)
+            put = partial(order.client.put_manifest, reference.path, reference.tag, content, media_type)
+            await patiently(self._settings, put)
             pushed = Pushed(reference.tag, digest_of(content), len(content))
             self._images.set_digest(reference.with_digest(pushed.digest), image_id)
         order.report(status(f"{pushed.tag}: digest: {pushed.digest} size: {pushed.size}"))
@@ -208,7 +211,7 @@ class Pusher:
         if order.slots.locked():
             order.report(step(parcel.row, "Waiting"))
         async with order.slots:
-            if await order.client.has_blob(name, digest):
+            if await patiently(self._settings, partial(order.client.has_blob, name, digest)):
                 order.report(step(parcel.row, "Layer already exists"))
             elif source := await self._mount(order, digest):
                 order.report(step(parcel.row, f"Mounted from {source}"))
@@ -230,35 +233,29 @@ class Pusher:
         return ""
 
     async def _upload(self, order: _Order, parcel: _Parcel) -> None:
-        """Send a blob in pieces; what breaks goes on where the registry says it stopped."""
-        client, name, settings = order.client, order.repository.path, self._settings
-        size = parcel.blob.size
+        """Send a blob; what breaks goes on where the registry says it stopped."""
+        client, name, size = order.client, order.repository.path, parcel.blob.size
+        patience = Patience(self._settings)
         upload: Upload | None = None
-        tries = 0
         while True:
             before = upload.offset if upload else 0
             try:
                 upload = upload or await client.start_upload(name)
                 assert upload is not None
-                while upload.offset < size:
-                    piece = min(PIECE_BYTES, size - upload.offset)
-                    body = partial(self._piece, order.report, parcel, upload.offset, piece)
-                    await client.send(name, upload, body, piece)
+                if upload.offset < size:
+                    body = partial(self._content_from, order.report, parcel, upload.offset)
+                    await client.send(name, upload, body, size - upload.offset)
                 return await client.commit(name, upload, parcel.blob.digest)
             except (ConnectionFailed, RegistryRefusal) as error:
-                if isinstance(error, RegistryRefusal) and not error.worth_repeating:
-                    await asyncio.to_thread(self._blame, error, parcel.blob.digest)
-                    raise
-                tries = 1 if upload and upload.offset > before else tries + 1
-                if tries >= settings.attempts:
-                    raise
-            delay_s = min(settings.retry_delay_s * 2 ** (tries - 1), LONGEST_DELAY_S)
+                await asyncio.to_thread(self._blame, error, parcel.blob.digest)
+                upload = await self._resume(order, upload)
+                progressed = upload is not None and upload.offset > before
+                delay_s = patience.delay_after(error, progressed)
             await pause(delay_s, parcel.row, order.report)
-            upload = await self._resume(order, upload)
 
-    def _blame(self, refusal: RegistryRefusal, digest: str) -> None:
+    def _blame(self, error: Exception, digest: str) -> None:
         """Raise SystemFailure if content was refused because it is damaged here; then it is removed."""
-        if refusal.code != "DIGEST_INVALID":
+        if not isinstance(error, RegistryRefusal) or error.code != "DIGEST_INVALID":
             return
         try:
             for _ in self._blobs.verified(digest):
@@ -277,13 +274,12 @@ class Pusher:
             return None
         return upload
 
-    async def _piece(self, report: Report, parcel: _Parcel, offset: int, size: int) -> AsyncIterator[bytes]:
-        """The bytes of one piece, reporting as they are asked for."""
-        reported_s = 0.0
+    async def _content_from(self, report: Report, parcel: _Parcel, offset: int) -> AsyncIterator[bytes]:
+        """A blob's bytes from offset on, reporting as they are asked for."""
+        size, reported_s = parcel.blob.size, 0.0
         with self._blobs.open(parcel.blob.digest) as file:
-            end = offset + size
-            while offset < end:
-                wanted = min(CHUNK_BYTES, end - offset)
+            while offset < size:
+                wanted = min(CHUNK_BYTES, size - offset)
                 chunk = await asyncio.to_thread(os.pread, file.fileno(), wanted, offset)
                 if not chunk:
                     self._blobs.remove(parcel.blob.digest)
@@ -292,7 +288,7 @@ class Pusher:
                 offset += len(chunk)
                 if (now := time.monotonic()) - reported_s >= REPORT_INTERVAL_S:
                     reported_s = now
-                    report(advance(parcel.row, "Pushing", offset, parcel.blob.size))
+                    report(advance(parcel.row, "Pushing", offset, size))
 
 
 def made_manifest(image: Image, layers: list[Layer]) -> Manifest:

@@ -18,7 +18,7 @@ from seom.images.endpoint import RegistrySettings
 from seom.images.progress import Message, encode
 from seom.images.pull import Puller
 from seom.images.push import Pusher
-from seom.images.registry import ConnectionFailed
+from seom.images.registry_errors import ConnectionFailed
 from seom.images.store import ImageStore
 from seom.oci.descriptor import parse_platform
 from seom.oci.manifest import (
@@ -259,6 +259,15 @@ def test_a_broken_download_goes_on_where_it_broke(
     assert stores.images.resolve(image.id).layers[0].blob == digest(image.packed[0])
 
 
+def test_a_broken_answer_to_a_small_request_is_asked_for_again(
+    registry: Registry, proxy: FaultProxy, stores: Stores
+) -> None:
+    image = publish(registry, "broken/answer", "v1", [make_layer("answer", 1000)])
+    proxy.plan("/manifests/v1", Damage.CUT, 500)
+    proxy.plan(f"/blobs/{image.id}", Damage.CUT, 400)
+    assert stores.pull(image.name.replace(registry.host, proxy.host)) == image.id
+
+
 def test_a_registry_that_stays_broken_ends_the_pull_with_nothing_stored(
     registry: Registry, proxy: FaultProxy, stores: Stores
 ) -> None:
@@ -381,14 +390,16 @@ def test_a_blob_of_a_sister_repository_is_mounted(registry: Registry, stores: St
     assert stores.statuses(digest(image.layers[0])[7:19])[-1] == "Mounted from mount/source"
 
 
-@pytest.mark.parametrize("request_line", ["PATCH /v2/", "PUT /v2/broken/upload/blobs/"])
+@pytest.mark.parametrize(
+    "request_line", ["POST /v2/", "PATCH /v2/", "PUT /v2/broken/upload/blobs/", "PUT /v2/broken/upload/manif"]
+)
 def test_a_broken_upload_is_repeated(
     registry: Registry, proxy: FaultProxy, stores: Stores, request_line: str
 ) -> None:
     image = publish(registry, "upload/source", "v1", [make_layer("upload", 700_000)])
     stores.pull(image.name)
     with (
-        Registry(registry.directory / f"broken-{request_line[:3]}") as target,
+        Registry(registry.directory / f"broken-{len(request_line)}") as target,
         FaultProxy(target.port) as way,
     ):
         way.plan(request_line, Damage.REFUSE)

@@ -14,7 +14,8 @@ import pytest
 from seom.errors import InvalidParameter, SeomError, Unauthorized
 from seom.images.auth import ANONYMOUS, Credentials
 from seom.images.endpoint import RegistrySettings
-from seom.images.registry import ConnectionFailed, RegistryClient, RegistryRefusal
+from seom.images.registry import RegistryClient
+from seom.images.registry_errors import ConnectionFailed, RegistryRefusal
 from seom.oci.descriptor import Descriptor
 from seom.oci.manifest import OCI_CONFIG, OCI_MANIFEST
 from tests.harness.fault_proxy import Damage, FaultProxy
@@ -149,7 +150,7 @@ def test_an_identity_token_opens_what_the_password_does(tokens: Registry) -> Non
 def test_an_expired_token_is_replaced_in_the_middle_of_a_conversation(tokens: Registry) -> None:
     async def outlive_a_token(client: RegistryClient) -> None:
         await upload(client, "expired/token")
-        for token in client.authorizer._tokens.values():
+        for token in client._http.authorizer._tokens.values():
             token.value = "stale"
         await put_image(client, "expired/token", "later")
 
