@@ -29,9 +29,9 @@ def start(order: Start, control: socket.socket, descriptors: list[int]) -> None:
     try:
         workload = _start(order, network, group)
     except SandboxError as error:
-        fail(control, error.stage, error.errno, error.message)
         if group is not None:
             group.remove()
+        fail(control, error.stage, error.errno, error.message)
         return
     if network is not None:
         os.close(network)
@@ -57,7 +57,7 @@ def _start(order: Start, network: int | None, group: Cgroup | None) -> Workload:
         if order.rootfs is not None:
             overlay = mount_overlay(order.rootfs.lowers, order.rootfs.upper, order.rootfs.work)
         stage = "stdio"
-        stdio, held = _make_pipes(order.streams, process_spec.user)
+        stdio, held = make_pipes(order.streams, process_spec.user)
     except OSError as error:
         raise SandboxError(stage, error.errno or 0, describe(error)) from error
     launch = Launch(
@@ -101,7 +101,7 @@ def _make_group(group: Cgroup, spec: RuntimeSpec) -> None:
         group.allow_devices(device_rules(resources))
 
 
-def _make_pipes(options: StreamOptions, user: User) -> tuple[tuple[int, int, int] | None, dict[str, int]]:
+def make_pipes(options: StreamOptions, user: User) -> tuple[tuple[int, int, int] | None, dict[str, int]]:
     """The workload's ends for 0, 1 and 2, and the monitor's by name; a terminal has none yet."""
     if options.tty:
         return None, {}
@@ -138,7 +138,7 @@ def execute(order: Exec, control: socket.socket, descriptors: list[int]) -> None
     container = descriptors.pop(0)
     group = Cgroup(order.cgroup) if order.cgroup else None
     try:
-        stdio, held = _make_pipes(order.streams, order.process.user)
+        stdio, held = make_pipes(order.streams, order.process.user)
         launch = Launch(
             order.id,
             None,
@@ -165,7 +165,7 @@ def execute(order: Exec, control: socket.socket, descriptors: list[int]) -> None
     monitor.run()
 
 
-def adopt(order: Adopt, control: socket.socket, descriptors: list[int], told: socket.socket | None) -> None:
+def adopt(order: Adopt, control: socket.socket, descriptors: list[int], told: socket.socket) -> None:
     """Take over a workload whose monitor died; the spawner may tell its wait status on told."""
     pidfd = descriptors.pop(0)
     held = dict(zip(order.held, descriptors, strict=True))

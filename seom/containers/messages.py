@@ -1,6 +1,7 @@
 """What daemon, spawner and monitor say to one another: JSON in SEQPACKET messages, with descriptors.
 
-    daemon  -> spawner   Start | Exec | Adopt       + [control, ...]   one socket for the spawner's life
+    daemon  -> monitor   Start | Exec               + [control, ...]   "orders": read by any idle monitor
+    daemon  -> spawner   Adopt                      + [control, ...]   "adoptions"
     monitor -> daemon    Started | Failed           + [pidfd, ...]     on "control", a socket pair of each
                          StdinClosed | Exited                          workload's own
     daemon  -> monitor   Attach                     + [connection]
@@ -118,7 +119,7 @@ class Adopt(msgspec.Struct, frozen=True, tag=True):
     held: list[str] = []
 
 
-Order = Start | Exec | Adopt
+Order = Start | Exec
 
 
 class Started(msgspec.Struct, frozen=True, tag=True):
@@ -126,6 +127,7 @@ class Started(msgspec.Struct, frozen=True, tag=True):
 
     pid: int
     started_at_ns: int
+    monitor_pid: int
     watch: Watch
     held: list[str] = []
 
@@ -166,6 +168,7 @@ Request = Attach | Resize | Reopen
 
 _encode = msgspec.json.Encoder().encode
 decode_order = msgspec.json.Decoder(Order).decode
+decode_adopt = msgspec.json.Decoder(Adopt).decode
 decode_report = msgspec.json.Decoder(Report).decode
 decode_request = msgspec.json.Decoder(Request).decode
 decode_exited = msgspec.json.Decoder(Exited).decode
@@ -178,7 +181,7 @@ def encode_attributes(attributes: dict[str, str]) -> bytes:
 
 
 def send(
-    channel: socket.socket, message: Order | Report | Request, descriptors: list[int] | None = None
+    channel: socket.socket, message: Order | Adopt | Report | Request, descriptors: list[int] | None = None
 ) -> None:
     """Send one message with its descriptors; the caller keeps and closes its own copies.
 

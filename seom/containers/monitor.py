@@ -34,7 +34,7 @@ from seom.containers import messages
 from seom.containers.journal import Journal
 from seom.containers.log_writer import LogWriter
 from seom.containers.messages import Attach, Exited, Failed, Log, Resize, Started, StdinClosed, Watch
-from seom.containers.poller import GONE, READABLE, Poller
+from seom.containers.poller import READABLE, Poller
 from seom.containers.relay import Relay
 from seom.linux import process, pty
 from seom.linux.cgroup import Cgroup
@@ -46,6 +46,7 @@ SOCKET_NAME = "monitor.sock"
 EXIT_NAME = "exit.json"
 JOURNAL_NAME = "journal"
 LINGER_AFTER_EXIT_S = 2.0
+_STATUS_TIMEOUT_MS = 5000
 LINGER_FOR_CLIENTS_S = 30.0
 _LOST_STATUS = 255 << 8  # the exit code of a workload whose status nobody could tell
 
@@ -192,7 +193,7 @@ class Monitor:
     def _report_started(self) -> None:
         load = self._workload
         self._tell(
-            Started(load.pid, load.started_at_ns, self._watch, list(load.held)),
+            Started(load.pid, load.started_at_ns, os.getpid(), self._watch, list(load.held)),
             [load.pidfd, *load.held.values()],
         )
 
@@ -289,20 +290,18 @@ def fail(control: socket.socket, stage: str, number: int, message: str) -> None:
         pass
 
 
-def wait_for_orphan(pidfd: int, told: socket.socket | None) -> int | None:
+def wait_for_orphan(pidfd: int, told: socket.socket) -> int:
     """The wait status of a workload that is another process's child.
 
     From the kernel where it can tell (Linux 6.15), else from the spawner, which reaps it and writes
-    the status to told. None: not known yet.
+    the status to told.
     """
-    status = process.exit_status(pidfd)
-    if status is not None:
-        return status
-    if told is None:
-        return _LOST_STATUS
     poll = select.poll()
+    poll.register(pidfd, 0)  # POLLHUP: it has been reaped, and only then does the kernel tell
     poll.register(told.fileno(), READABLE)
-    if not any(events & (READABLE | GONE) for _, events in poll.poll(1000)):
-        return _LOST_STATUS
-    data = told.recv(64)
-    return int(data) if data else _LOST_STATUS
+    ready = dict(poll.poll(_STATUS_TIMEOUT_MS))
+    status = process.exit_status(pidfd)
+    if status is None and ready.get(told.fileno(), 0) & READABLE:
+        data = told.recv(64)
+        status = int(data) if data else None
+    return _LOST_STATUS if status is None else status

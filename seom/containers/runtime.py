@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 ADOPTION_TIMEOUT_S = 5.0
+_LONGEST_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,31 +140,41 @@ class Runtime:
             attachments=[one.message(request.stdio.tty) for one in attachments],
         )
         extra = [] if netns_fd is None else [netns_fd]
-        try:
-            return await self._order(order, extra, attachments)
-        except ConnectionError as error:
-            # Whatever the monitor had begun is in the container's cgroup.
-            if request.cgroup:
-                await asyncio.to_thread(_clear_group, request.cgroup)
-            raise StartFailure("monitor", 0, f"{error.strerror} before the container had started") from error
+        return await self._order(order, extra, attachments)
 
     async def _order(
         self, order: Start | Exec, extra: list[int], attachments: Sequence[Attachment]
     ) -> Workload:
+        """Have an order carried out; once more when the spawner's death got in the way."""
         with ExitStack() as stack:
             for attachment in attachments:
                 stack.callback(os.close, attachment.fd)
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            stack.callback(theirs.close)
-            workload = Workload(order.id, ours, self._replace_monitor, self._exec)
+            descriptors = [*extra, *(one.fd for one in attachments)]
             try:
-                descriptors = [theirs.fileno(), *extra, *(one.fd for one in attachments)]
-                await self._spawner.send(order, descriptors)
-                stack.close()
-                await workload.wait_started()
-            except BaseException:
-                workload.abandon()
-                raise
+                return await self._try_order(order, descriptors)
+            except ConnectionError as error:
+                if isinstance(order, Start) and order.cgroup:
+                    # Whatever the monitor had begun is in the container's cgroup.
+                    await asyncio.to_thread(_clear_group, order.cgroup)
+                if self._spawner.running:
+                    reason = "the monitor died before the program had started"
+                    raise StartFailure("monitor", 0, reason) from error
+            try:
+                return await self._try_order(order, descriptors)
+            except ConnectionError as error:
+                reason = "the spawner died before the program had started"
+                raise StartFailure("spawner", 0, reason) from error
+
+    async def _try_order(self, order: Start | Exec, descriptors: list[int]) -> Workload:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        workload = Workload(order.id, ours, self._replace_monitor, self._exec)
+        try:
+            with theirs:
+                await self._spawner.send(order, [theirs.fileno(), *descriptors])
+            await workload.wait_started()
+        except BaseException:
+            workload.abandon()
+            raise
         self._keep(workload)
         return workload
 
@@ -194,10 +205,7 @@ class Runtime:
             for attachment in attachments:
                 os.close(attachment.fd)
             raise StartFailure("namespaces", 3, "the container has ended")
-        try:
-            return await self._order(order, [container.pidfd], attachments)
-        except ConnectionError as error:
-            raise StartFailure("monitor", 0, f"{error.strerror} before the process had started") from error
+        return await self._order(order, [container.pidfd], attachments)
 
     # -- workloads without a monitor, monitors without a daemon
 
@@ -228,6 +236,9 @@ class Runtime:
 
     async def _replace_monitor(self, workload: Workload) -> None:
         """Give a workload whose monitor died another one."""
+        if workload.monitors_lost:
+            await asyncio.sleep(min(_LONGEST_PAUSE_S, 0.05 * 2**workload.monitors_lost))
+        workload.monitors_lost += 1
         watch = workload.watch
         if watch.directory:
             record = _read_exit_record(Path(watch.directory))

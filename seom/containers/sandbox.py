@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 
 from seom.containers import privileges, reaper, rootfs
@@ -272,6 +273,9 @@ class _Child:
         """Take every step; the first that fails is reported and ends the process."""
         steps = self._steps_of_exec() if self.launch.join is not None else self._steps_of_create()
         try:
+            if self.launch.exec_fifo is None:
+                # Nobody else knows of it yet: without the monitor it must not go on.
+                process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
             for self.stage, step in steps:
                 step()
         except SandboxError as error:
@@ -473,6 +477,7 @@ class _Child:
         poll.poll()
 
     def _execute(self) -> None:
+        process.prctl(process.PR_SET_PDEATHSIG, 0)
         if self.launch.init:
             reaper.fork_program(self.channel)
         process.reset_signals()

@@ -1,29 +1,30 @@
-"""The spawner: a small process with one thread that forks a monitor for each workload.
+"""The spawner: a small process with one thread, from which the monitor of each workload is forked.
 
-The daemon has threads and much memory, so it never forks. It starts the spawner once, with one end of
-a SEQPACKET socket pair as descriptor 3, and sends an order for each workload:
+The daemon has threads and much memory, so it never forks. It starts the spawner once, with the ends of
+two SEQPACKET socket pairs: on "orders" it asks for workloads, on "adoptions" it asks the spawner itself.
+A few monitors, forked ahead, wait for an order each; whichever takes one tells the spawner, which forks
+the next while the workload is already being started.
 
-    daemon                         spawner                     monitor                workload
-    ------                         -------                     -------                --------
-    Start + [control, netns,
-             attachments] ------>  fork -------------------->  (execution.start)
-                                   reads the next order        cgroup, overlay
-                                                               clone3 ------------->  namespaces, mounts,
-                                                                                      privileges, execve
-    <----------------------------- Started + [pidfd, stdio] -- on control
+    daemon                  spawner              monitor (forked ahead)      workload
+    ------                  -------              ----------------------      --------
+    Start + [control,                            waits on "orders"
+      netns, attachments] ---------------------> takes it
+                            <------ its pid ---- cgroup, overlay, pipes
+                            forks the next       clone3 ------------------>  namespaces, mounts,
+                                                                             privileges, execve
+    <------------------- Started + [pidfd, stdio] on control
     ...
-    <----------------------------------------------- Exited -- <------- exits -----
+    <------------------- Exited ---------------- <------------------ exits
 
-    Exec + [control, pidfd] ---->  fork -------------------->  setns(pid), clone3 ->  cgroup, setns,
-                                                                                      privileges, execve
-    <----------------------------- Started + [pidfd, stdio] --
+    Exec + [control, pidfd] -------------------> setns(pid), clone3 ------>  cgroup, setns, privileges,
+    <------------------- Started + [pidfd, stdio]                            execve
 
-    Adopt + [control, pidfd,
-             stdio] ------------>  fork -------------------->  goes on where the dead monitor was
+    Adopt + [control,
+      pidfd, stdio] ------> forks -------------> goes on where the dead monitor was
 
-It is the subreaper of what it forks: a workload that loses its monitor becomes its child, and it tells
-the replacement monitor the wait status that only a parent can see. When the daemon's socket ends, it
-ends; monitors go on.
+The spawner is the subreaper of what it forks: a workload that loses its monitor becomes its child, and
+it tells the replacement monitor the wait status that only a parent can see. When the daemon's sockets
+end, it ends, and so do the monitors without an order; the others go on.
 """
 
 from __future__ import annotations
@@ -33,24 +34,37 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
+from typing import TYPE_CHECKING, NoReturn
 
-from seom.containers import cgroup_mounts, execution, messages
-from seom.containers.messages import Adopt, Exec, Order, Start
-from seom.linux import capabilities, process
-from seom.linux.cgroup import host_layout
+from seom.containers import cgroup_mounts, execution, messages, rootfs
+from seom.containers.messages import Adopt, Log, Start, Started, StreamOptions, Watch
+from seom.containers.mount_options import MountOptions
+from seom.containers.poller import READABLE, Poller
+from seom.linux import capabilities, namespaces, process
+from seom.linux.cgroup import Cgroup, host_layout
+from seom.oci.runtime_spec import Linux, Mount, Namespace, Process, Resources, RuntimeSpec, User
 
-ORDERS_FD = 3
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MONITORS_AHEAD = 2
+_PID = struct.Struct("=i")
 _MOST_UNCLAIMED = 4096
 
 
 class Spawner:
-    """Reads orders, forks monitors, reaps."""
+    """Forks monitors, keeps a few ahead of the orders, reaps."""
 
-    def __init__(self, orders: socket.socket) -> None:
+    def __init__(self, orders: socket.socket, adoptions: socket.socket) -> None:
         self._orders = orders
+        self._adoptions = adoptions
         self._wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._monitors: set[int] = set()
+        self._taken_reader, self._taken_writer = os.pipe2(os.O_CLOEXEC)
+        self._sample = sample_order()
+        self._idle: set[int] = set()
+        self._busy: set[int] = set()
         self._waiting: dict[int, socket.socket] = {}
         self._unclaimed: dict[int, int] = {}
 
@@ -59,59 +73,96 @@ class Spawner:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         poll = select.poll()
-        poll.register(self._orders.fileno(), select.POLLIN)
-        poll.register(self._wake_reader, select.POLLIN)
+        for descriptor in (self._adoptions.fileno(), self._wake_reader, self._taken_reader):
+            poll.register(descriptor, select.POLLIN)
         while True:
+            while len(self._idle) < MONITORS_AHEAD:
+                self._fork_ahead()
             ready = {descriptor for descriptor, _ in poll.poll()}
+            if self._taken_reader in ready:
+                self._note_taken()
             if self._wake_reader in ready:
                 self._reap()
-            if self._orders.fileno() in ready and not self._serve_order():
+            if self._adoptions.fileno() in ready and not self._serve_adoption():
                 return
 
-    def _serve_order(self) -> bool:
+    # -- monitors
+
+    def _fork_ahead(self) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._run_monitor(self._take_order)
+        self._idle.add(pid)
+
+    def _take_order(self) -> None:
+        """In a monitor: wait for an order, and carry it out."""
+        process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
+        warm_up(self._sample)
         data, descriptors = messages.receive(self._orders)
+        if not data:
+            return
+        process.prctl(process.PR_SET_PDEATHSIG, 0)
+        os.write(self._taken_writer, _PID.pack(os.getpid()))
+        self._close_all()
+        order = messages.decode_order(data)
+        control = socket.socket(fileno=descriptors.pop(0))
+        if isinstance(order, Start):
+            execution.start(order, control, descriptors)
+        else:
+            execution.execute(order, control, descriptors)
+
+    def _note_taken(self) -> None:
+        data = os.read(self._taken_reader, 4096)
+        for (pid,) in _PID.iter_unpack(data):
+            self._idle.discard(pid)
+            self._busy.add(pid)
+
+    def _serve_adoption(self) -> bool:
+        data, descriptors = messages.receive(self._adoptions)
         if not data:
             return False
         try:
-            order = messages.decode_order(data)
-            told = self._expect_status(order) if isinstance(order, Adopt) else None
+            order = messages.decode_adopt(data)
+            told = self._expect_status(order)
             pid = os.fork()
             if pid == 0:
-                self._become_monitor(order, descriptors, told)
-            self._monitors.add(pid)
-            if told is not None:
-                told.close()
+                self._run_monitor(lambda: self._adopt(order, descriptors, told))
+            self._busy.add(pid)
+            told.close()
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         return True
 
-    def _become_monitor(self, order: Order, descriptors: list[int], told: socket.socket | None) -> None:
+    def _adopt(self, order: Adopt, descriptors: list[int], told: socket.socket) -> None:
+        self._close_all()
+        control = socket.socket(fileno=descriptors.pop(0))
+        execution.adopt(order, control, descriptors, told)
+
+    def _run_monitor(self, work: Callable[[], None]) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for descriptor in (self._wake_reader, self._wake_writer):
-                os.close(descriptor)
-            self._orders.close()
-            for waiting in self._waiting.values():
-                waiting.close()
             process.set_name("seom-monitor")
-            control = socket.socket(fileno=descriptors.pop(0))
-            if isinstance(order, Start):
-                execution.start(order, control, descriptors)
-            elif isinstance(order, Exec):
-                execution.execute(order, control, descriptors)
-            else:
-                execution.adopt(order, control, descriptors, told)
+            work()
             os._exit(0)
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(1)
 
+    def _close_all(self) -> None:
+        """In a monitor: give up what is the spawner's."""
+        for descriptor in (self._wake_reader, self._wake_writer, self._taken_reader, self._taken_writer):
+            os.close(descriptor)
+        self._orders.close()
+        self._adoptions.close()
+        for waiting in self._waiting.values():
+            waiting.close()
+
     # -- children
 
-    def _expect_status(self, order: Adopt) -> socket.socket | None:
+    def _expect_status(self, order: Adopt) -> socket.socket:
         """A socket on which the replacement monitor learns its workload's wait status."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         status = self._unclaimed.pop(order.pid, None)
@@ -131,8 +182,9 @@ class Spawner:
                 return
             if pid == 0:
                 return
-            if pid in self._monitors:
-                self._monitors.discard(pid)
+            if pid in self._idle or pid in self._busy:
+                self._idle.discard(pid)
+                self._busy.discard(pid)
                 continue
             waiting = self._waiting.pop(pid, None)
             if waiting is not None:
@@ -160,16 +212,58 @@ def prepare() -> None:
     gc.freeze()
 
 
+def warm_up(sample: bytes) -> None:
+    """Do in vain what starting a workload does, so that the memory it writes is the monitor's own before.
+
+    After a fork each page costs a fault when it is first written, and Python writes wherever it reads.
+    """
+    order = messages.decode_order(sample)
+    assert isinstance(order, Start)
+    Cgroup("none").exists()
+    for mount in order.spec.mounts:
+        MountOptions.parse(mount.options)
+    try:
+        rootfs.mount_overlay(["/nonexistent"], "/nonexistent", "/nonexistent")
+    except OSError:
+        pass
+    stdio, held = execution.make_pipes(order.streams, User())
+    for descriptor in (*(stdio or ()), *held.values()):
+        os.close(descriptor)
+    pid, pidfd = namespaces.clone3(0)
+    if pid == 0:
+        os._exit(0)
+    poller = Poller()
+    poller.watch(pidfd, READABLE, lambda _: None)
+    poller.run_once()
+    os.waitpid(pid, 0)
+    os.close(pidfd)
+    messages.encode(Started(1, 1, 1, Watch(order.streams, order.log)))
+
+
+def sample_order() -> bytes:
+    """An order like those that will come."""
+    mounts = [
+        Mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
+        Mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        Mount("/etc/hosts", "bind", "/etc/hosts", ["rbind", "rprivate"]),
+    ]
+    linux = Linux(namespaces=[Namespace("pid")], masked_paths=["/proc/kcore"], resources=Resources())
+    spec = RuntimeSpec("1.2.0", process=Process("/", args=["true"]), mounts=mounts, linux=linux)
+    log = Log("json-file", "/dev/null")
+    return messages.encode(Start("sample", "", spec, None, "sample", StreamOptions(), log, False, False))
+
+
 def main() -> None:
-    """Run as a process of its own: see the module's picture."""
+    """Run as a process of its own, given the descriptors of both sockets as arguments."""
     process.set_name("seom-spawner")
     process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    orders = socket.socket(fileno=ORDERS_FD)
+    orders, adoptions = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
     orders.set_inheritable(False)
+    adoptions.set_inheritable(False)
     prepare()
-    Spawner(orders).run()
+    Spawner(orders, adoptions).run()
 
 
 if __name__ == "__main__":

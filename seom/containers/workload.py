@@ -9,7 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
-from seom.containers import messages
+from seom.containers import channel, messages
 from seom.containers.messages import Attach, Exited, Failed, Reopen, Report, Resize, Started, StdinClosed
 from seom.oci.runtime_spec import Process, Seccomp
 
@@ -78,15 +78,18 @@ class Workload:
         self.id = id
         self.pid = 0
         self.pidfd = -1
+        self.monitor_pid = 0
         self.started_at_ns = 0
         self.watch = messages.Watch(messages.StreamOptions())
         self.held: dict[str, int] = {}
+        self.monitors_lost = 0  # one after another, without a report in between
         self._replace = replace
         self._run_exec = run_exec
         self._loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[ExitRecord] = self._loop.create_future()
         self._control = control
+        self._lost = asyncio.Event()
         self._replacing: asyncio.Task[None] | None = None
         self.listen(control)
 
@@ -147,14 +150,20 @@ class Workload:
         """Take control as the socket of the workload's (new) monitor."""
         control.setblocking(False)
         self._control = control
+        self._lost.clear()
         self._loop.add_reader(control.fileno(), self._on_readable)
 
     async def _send(self, request: messages.Request, descriptors: list[int] | None = None) -> None:
-        if self._replacing is not None:
-            await asyncio.shield(self._replacing)
-        if self._ended.done():
-            raise BrokenPipeError(32, "the workload has ended")
-        messages.send(self._control, request, descriptors)
+        while True:
+            if self._replacing is not None:
+                await asyncio.shield(self._replacing)
+            if self._ended.done():
+                raise BrokenPipeError(32, "the workload has ended")
+            try:
+                await channel.send(self._control, request, descriptors or [])
+                return
+            except ConnectionError:
+                await self._lost.wait()  # the monitor has just died
 
     def _on_readable(self) -> None:
         try:
@@ -167,6 +176,7 @@ class Workload:
             self._take(messages.decode_report(data), descriptors)
             return
         self._close_control()
+        self._lost.set()
         if not self._started.done():
             self._started.set_exception(ConnectionResetError(104, "the monitor died"))
             self._started.exception()  # nobody may be waiting
@@ -185,7 +195,9 @@ class Workload:
         if isinstance(report, Started):
             self._forget_descriptors()
             self.pid, self.started_at_ns = report.pid, report.started_at_ns
+            self.monitor_pid = report.monitor_pid
             self.watch = report.watch
+            self.monitors_lost = 0
             self.pidfd, *held = descriptors
             self.held = dict(zip(report.held, held, strict=True))
             if not self._started.done():
@@ -202,6 +214,7 @@ class Workload:
     def end(self, record: Exited) -> None:
         """The workload has ended."""
         self._close_control()
+        self._lost.set()
         self._forget_descriptors()
         if not self._ended.done():
             self._ended.set_result(ExitRecord(record.code, record.finished_at_ns, record.oom_killed))
