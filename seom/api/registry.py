@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 from aiohttp import web
 
 from seom.api.images import import_image
 from seom.api.progress_stream import stream_progress
 from seom.engine.distribution import Distribution, wanted_reference
-from seom.engine.events import EventBus
+from seom.engine.engine import Engine
 from seom.engine.images import Images
 from seom.errors import InvalidParameter
 from seom.images.auth import ANONYMOUS, Credentials, decode_credentials
@@ -26,28 +24,9 @@ class LoginAnswer(msgspec.Struct, rename="pascal"):
     identity_token: str = ""
 
 
-class _Settings(Protocol):
-    @property
-    def insecure_registries(self) -> tuple[str, ...]: ...
-
-
-class Engine(Protocol):
-    """What these handlers need of the engine."""
-
-    @property
-    def images(self) -> Images: ...
-
-    @property
-    def events(self) -> EventBus: ...
-
-    @property
-    def settings(self) -> _Settings: ...
-
-
 def routes(engine: Engine) -> list[web.RouteDef]:
     """POST /images/create, POST /images/NAME/push, POST /auth, GET /distribution/NAME/json."""
-    insecure = engine.settings.insecure_registries
-    handlers = _Handlers(engine.images, Distribution(engine.images, engine.events, insecure))
+    handlers = _Handlers(engine.images, engine.distribution)
     return [
         web.post("/images/create", handlers.create),
         web.post("/images/{name:.+}/push", handlers.push),

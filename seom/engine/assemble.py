@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from seom.containers.runtime import Runtime
 from seom.engine.container import Container
 from seom.engine.containers import Containers
+from seom.engine.distribution import Distribution
 from seom.engine.engine import Engine, Settings
 from seom.engine.events import EventBus
 from seom.engine.execs import Execs
@@ -35,6 +36,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
         for noun in (engine.runtime, engine.images, engine.networks):
             await noun.open()
             stack.push_async_callback(noun.close)
+        stack.callback(engine.distribution.close)
         await engine.volumes.open()
         stack.push_async_callback(engine.containers.lifecycle.close)
         await recover(engine)
@@ -54,6 +56,7 @@ def _wire(settings: Settings, db: Database, events: EventBus) -> Engine:
         events,
         users=lambda image_id: found[0].using_image(image_id),
     )
+    distribution = Distribution(images, events, settings.insecure_registries)
     networks = Networks(
         db,
         settings.data_root,
@@ -82,4 +85,4 @@ def _wire(settings: Settings, db: Database, events: EventBus) -> Engine:
     found.append(containers)
     execs = Execs(events)
     health.run_probe = execs.run_and_capture
-    return Engine(settings, db, events, runtime, images, networks, volumes, containers, execs)
+    return Engine(settings, db, events, runtime, images, distribution, networks, volumes, containers, execs)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from seom.containers.runtime import Runtime
 from seom.engine.containers import Containers
+from seom.engine.distribution import Distribution
 from seom.engine.events import EventBus
 from seom.engine.execs import Execs
 from seom.engine.images import Images
@@ -50,6 +51,7 @@ class Engine:
     events: EventBus
     runtime: Runtime
     images: Images
+    distribution: Distribution
     networks: Networks
     volumes: Volumes
     containers: Containers
