@@ -64,14 +64,14 @@ end
 complete -c seom -f -a '(__seom_complete)'
 """
 
-_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def _completion(invocation: Invocation) -> int:
     shell = invocation.arguments[0]
-    if shell not in _SCRIPTS:
+    if shell not in SCRIPTS:
         raise CommandError(f'no completion for "{shell}"; there is one for bash, zsh and fish')
-    output.write(_SCRIPTS[shell])
+    output.write(SCRIPTS[shell])
     return 0
 
 

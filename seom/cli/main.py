@@ -61,6 +61,13 @@ def run(argv: list[str]) -> int:
         reason = (error.strerror or str(error)).lower()
         output.error(f"open {error.filename}: {reason}" if error.filename else f"seom: {reason}")
         return 1
+    except Exception as error:
+        if debug:
+            raise
+        output.error(
+            f"seom: a defect in seom itself: {type(error).__name__}: {error}; `seom --debug ...` shows where"
+        )
+        return 1
 
 
 def _dispatch(argv: list[str], address: str) -> int:

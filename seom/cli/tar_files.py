@@ -1,7 +1,7 @@
 """Between tar streams and this machine's files, for `cp`.
 
-Unpacking trusts nothing: names that leave the target are refused by tarfile's "tar" filter, and
-every path is checked to lie inside the target.
+Unpacking trusts nothing in the archive: it goes by descriptors from the target down, follows no
+link, and refuses "..".
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import os
 import queue
+import shutil
+import stat
 import tarfile
 import threading
 
@@ -54,44 +56,124 @@ def extract(pieces: Iterable[bytes], source: str, target: str, rebase: str, *, o
         raise CommandError(f'destination directory "{target}" does not exist; make it first')
     folder = target if into_folder else os.path.dirname(os.path.abspath(target))
     copied = 0
-    with tarfile.open(fileobj=_Pieces(pieces), mode="r|") as archive:
-        root = ""
+    with tarfile.open(fileobj=_Pieces(pieces), mode="r|") as archive, Destination(folder, ownership) as place:
+        root = top = ""
         for member in archive:
             if not root:
                 root = member.name.strip("/").split("/")[0]
-                _check_root(member, target, into_folder)
-            name = member.name.strip("/")
-            rest = name[len(root) :].lstrip("/") if root != "." else name.removeprefix("./")
-            top = "." if into_folder and contents_only else rebase or root
-            if not into_folder:
-                top = os.path.basename(target.rstrip("/"))
-            member.name = os.path.normpath(os.path.join(top, rest))
-            if member.islnk():
-                linked = member.linkname.strip("/")[len(root) :].lstrip("/")
-                member.linkname = os.path.normpath(os.path.join(top, linked))
+                if member.isdir() and os.path.exists(target) and not into_folder:
+                    raise CommandError("cannot copy directory")
+                top = "" if contents_only else rebase or root
+                if not into_folder:
+                    top = os.path.basename(target.rstrip("/"))
+            link = _rebase(member.linkname, root, top) if member.islnk() else member.linkname
+            place.put(archive, member, _rebase(member.name, root, top), link)
             copied += member.size
-            _extract_member(archive, member, folder, ownership)
     return copied
 
 
-def _check_root(member: tarfile.TarInfo, target: str, into_folder: bool) -> None:
-    if member.isdir() and os.path.exists(target) and not into_folder:
-        raise CommandError("cannot copy directory")
+def _rebase(name: str, root: str, top: str) -> str:
+    """The archive's path with its first part exchanged."""
+    first, _, rest = name.strip("/").partition("/")
+    return f"{top}/{rest}" if first == root else f"{top}/{name}"
 
 
-def _extract_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: str, ownership: bool) -> None:
-    if member.name == ".":
-        return
-    try:
-        safe = tarfile.tar_filter(member, os.path.realpath(folder))
-        if not ownership or os.geteuid() != 0:
-            safe = safe.replace(uid=os.getuid(), gid=os.getgid(), uname="", gname="", deep=False)
-        path = os.path.join(folder, safe.name)
-        if os.path.lexists(path) and not (safe.isdir() and os.path.isdir(path)):
-            os.unlink(path)
-        archive.extract(safe, folder, numeric_owner=True, filter="fully_trusted")
-    except tarfile.FilterError as error:
-        raise CommandError(f"refused a path in the archive that leads out of the target: {error}") from None
+class Destination:
+    """A folder that files are unpacked into, by descriptors: no link on the way is followed."""
+
+    def __init__(self, folder: str, ownership: bool) -> None:
+        self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._ownership = ownership and os.geteuid() == 0
+        self._folders: list[tuple[str, tarfile.TarInfo]] = []
+
+    def __enter__(self) -> Destination:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for path, member in reversed(self._folders):
+            parent, name = self._parent(path)
+            self._finish(parent, name, member)
+            os.close(parent)
+        os.close(self._root)
+
+    def put(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, link: str) -> None:
+        """Make one member at path; link is where a hard link's other name is, or a symlink's text.
+
+        Raises CommandError for a path that leads out of the folder, OSError.
+        """
+        if not path.strip("/."):
+            return
+        parent, name = self._parent(path)
+        try:
+            if member.isdir():
+                self._make_folder(parent, name)
+                self._folders.append((path, member))
+                return
+            self._clear(parent, name)
+            self._make(archive, member, parent, name, link)
+            self._finish(parent, name, member)
+        finally:
+            os.close(parent)
+
+    def _parent(self, path: str) -> tuple[int, str]:
+        """A descriptor of the folder that holds path, made if needed, and the last part's name."""
+        *folders, name = [part for part in path.split("/") if part not in ("", ".")]
+        if ".." in (*folders, name):
+            raise CommandError(f"refused a path in the archive that leads out of the target: {path}")
+        descriptor = os.dup(self._root)
+        for folder in folders:
+            try:
+                self._make_folder(descriptor, folder)
+                following = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+            except OSError as error:
+                raise CommandError(f"cannot unpack {path}: {folder}: {error.strerror}") from None
+            finally:
+                os.close(descriptor)
+            descriptor = following
+        return descriptor, name
+
+    def _make_folder(self, parent: int, name: str) -> None:
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                raise
+
+    def _clear(self, parent: int, name: str) -> None:
+        try:
+            os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            pass
+        except IsADirectoryError:
+            raise CommandError(f"cannot overwrite the directory {name} with a file") from None
+
+    def _make(
+        self, archive: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str, link: str
+    ) -> None:
+        if member.issym():
+            os.symlink(link, name, dir_fd=parent)
+        elif member.islnk():
+            other, other_name = self._parent(link)
+            os.link(other_name, name, src_dir_fd=other, dst_dir_fd=parent, follow_symlinks=False)
+            os.close(other)
+        elif member.isfifo():
+            os.mkfifo(name, 0o600, dir_fd=parent)
+        elif member.isdev():
+            kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
+            os.mknod(name, kind | 0o600, os.makedev(member.devmajor, member.devminor), dir_fd=parent)
+        elif (content := archive.extractfile(member)) is not None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with open(os.open(name, flags, 0o600, dir_fd=parent), "wb") as file:
+                shutil.copyfileobj(content, file, _PIECE_BYTES)
+
+    def _finish(self, parent: int, name: str, member: tarfile.TarInfo) -> None:
+        """Owner, mode and time; links have no mode."""
+        if self._ownership:
+            os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+        if not (member.issym() or member.islnk()):
+            os.chmod(name, member.mode & 0o7777, dir_fd=parent)
+        if not member.islnk():
+            os.utime(name, (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
 
 
 def pack(source: str, name: str) -> tuple[Iterator[bytes], list[int]]:

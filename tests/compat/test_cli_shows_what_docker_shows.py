@@ -234,7 +234,7 @@ ANSWERS: dict[str, Any] = {
             {
                 "Type": "container",
                 "Action": "start",
-                "Actor": {"ID": ID, "Attributes": {"name": "web", "image": "debian"}},
+                "Actor": {"ID": ID, "Attributes": {"image": "debian", "name": "web"}},
                 "scope": "local",
                 "time": NOW,
                 "timeNano": NOW * 1_000_000_000 + 12345,
