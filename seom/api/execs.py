@@ -80,6 +80,7 @@ class ExecHandlers:
 
     async def inspect(self, request: web.Request) -> web.Response:
         exec = self._engine.execs.get(request.match_info["id"])
+        await self._engine.execs.settle(exec)
         config = exec.config
         argv = config.cmd or [""]
         return json_response(

@@ -8,6 +8,7 @@ An exec lives with the daemon and its container; nothing of it is stored.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from seom.oci.runtime_spec import Seccomp
 
 FORGET_AFTER_S = 300.0
 """How long an ended exec can still be inspected."""
+
+SETTLE_TIMEOUT_S = 5.0
 
 READ_BYTES = 65536
 
@@ -57,6 +60,7 @@ class Exec:
     exit_code: int | None = None
     started: bool = False
     watcher: asyncio.Task[None] | None = field(default=None, repr=False)
+    launched: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     @property
     def running(self) -> bool:
@@ -98,10 +102,18 @@ class Execs:
         if exec.started:
             raise Conflict(f"exec {exec.id} has already run")
         _check_running(exec.container)
-        workload = exec.container.workload
-        assert workload is not None
         exec.started = True
         self._publish(exec, f"exec_start: {' '.join(exec.config.cmd or [])}")
+        try:
+            await self._launch(exec, attach, rows, columns)
+        finally:
+            exec.launched.set()
+
+    async def _launch(
+        self, exec: Exec, attach: Callable[[], list[Attachment]], rows: int, columns: int
+    ) -> None:
+        workload = exec.container.workload
+        assert workload is not None
         container, config = exec.container, exec.config
         user = await asyncio.to_thread(
             resolve_user, config.user or container.config.user, f"/proc/{workload.pid}/root"
@@ -144,6 +156,17 @@ class Execs:
         if exec.watcher is not None:
             await asyncio.shield(exec.watcher)
         return exec.exit_code if exec.exit_code is not None else -1
+
+    async def settle(self, exec: Exec) -> None:
+        """Wait for the exit code of a process that has ended: its client's stream may end before we know."""
+        try:
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                if exec.running:
+                    await exec.launched.wait()
+                if exec.running and exec.workload is not None and _has_ended(exec.workload):
+                    await self.wait(exec)
+        except TimeoutError:
+            return
 
     async def resize(self, exec: Exec, rows: int, columns: int) -> None:
         """Set the terminal's size; raises Conflict when it does not run."""
@@ -191,6 +214,14 @@ def _seccomp(exec: Exec) -> Seccomp | None:
     options = parse_security_options(host.security_opt)
     privileged = host.privileged or exec.config.privileged
     return seccomp_of(options, capabilities_of(host), privileged)
+
+
+def _has_ended(workload: Workload) -> bool:
+    if workload.pidfd < 0:
+        return True
+    poll = select.poll()
+    poll.register(workload.pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def _read_all(sock: socket.socket) -> bytes:
