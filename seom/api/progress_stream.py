@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from seom.api.server import describe
 from seom.errors import SeomError
 from seom.images.progress import Message, Report, encode, failure
 
@@ -49,7 +50,7 @@ async def stream_progress(
         raise error
     if not isinstance(error, SeomError | OSError):
         log.error("%s %s failed", request.method, request.path, exc_info=error)
-    await stream.send(failure(str(error)))
+    await stream.send(failure(describe(error)))
     return await stream.begin()
 
 

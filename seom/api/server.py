@@ -57,7 +57,8 @@ def error_response(status: int, message: str) -> web.Response:
     )
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
+    """An error's text for the user."""
     if isinstance(error, msgspec.MsgspecError):
         return f"invalid JSON: {error}"
     if isinstance(error, OSError):
@@ -81,7 +82,7 @@ async def _errors_to_responses(request: web.Request, handler: Handler) -> web.St
         status = status_of(error)
         if status == 500 and not isinstance(error, errors.SeomError):
             log.exception("%s %s failed", request.method, request.path)
-        return error_response(status, _describe(error))
+        return error_response(status, describe(error))
     return response
 
 

@@ -24,7 +24,7 @@ class Fault:
     """After ``after_bytes`` of the answer to a request that contains ``request``: cut or change it.
 
     CORRUPT changes the next byte; REFUSE closes the connection before the request is passed on;
-    STALL keeps it open and sends nothing more.
+    STALL keeps it open and sends nothing more until FaultProxy.resume is set.
     """
 
     request: bytes
@@ -35,7 +35,8 @@ class Fault:
 class FaultProxy:
     """Passes connections on to a port of 127.0.0.1; each planned fault happens once.
 
-    stalled is set when a STALL has begun, given_up when the client closed that connection.
+    stalled is set when a STALL has begun, given_up when the client closed that connection;
+    set resume to let a stalled answer go on.
     """
 
     def __init__(self, target_port: int, network: NetworkNamespace | None = None) -> None:
@@ -47,6 +48,7 @@ class FaultProxy:
         self._sockets: list[socket.socket] = []
         self.stalled = threading.Event()
         self.given_up = threading.Event()
+        self.resume = threading.Event()
         self._network = network
         self._listener = self._in_network(lambda: socket.create_server(("127.0.0.1", 0)))
         self.port: int = self._listener.getsockname()[1]
@@ -71,6 +73,7 @@ class FaultProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.resume.set()
         for each in (self._listener, *self._sockets):
             try:
                 each.shutdown(socket.SHUT_RDWR)
@@ -147,7 +150,9 @@ class FaultProxy:
                 if fault.damage == Damage.STALL:
                     client.sendall(chunk[: fault.after_bytes])
                     self.stalled.set()
-                    return
+                    self.resume.wait()
+                    client.sendall(chunk[fault.after_bytes :])
+                    continue
                 changed = bytearray(chunk)
                 changed[fault.after_bytes] ^= 0xFF
                 client.sendall(changed)
