@@ -25,7 +25,6 @@ from seom.engine.mount_requests import (
 from seom.engine.volumes import Volumes
 from seom.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from seom.oci import runtime_spec as oci
-from seom.volumes.copy_up import copy_up
 from seom.volumes.local import ANONYMOUS_LABEL, check_name
 
 __all__ = [
@@ -132,16 +131,8 @@ async def populate(points: Sequence[MountPoint], lowers: Sequence[str], volumes:
     lowers are the directories of the image's layers, topmost first. Raises SystemFailure.
     """
     for point in points:
-        volume = volumes.find(point.name) if point.type == "volume" and point.copy_data else None
-        if volume is None or volume.options or point.subpath:
-            continue
-        try:
-            await asyncio.to_thread(copy_up, lowers, point.destination, str(volume.mountpoint))
-        except OSError as error:
-            raise SystemFailure(
-                f"cannot copy the image's {point.destination} into volume {volume.name}: "
-                f"{error.strerror}: {error.filename}; free space on the disk, or use the option nocopy"
-            ) from error
+        if point.type == "volume" and point.copy_data and not point.subpath:
+            await volumes.fill(point.name, point.destination, lowers)
 
 
 async def prepare(points: Sequence[MountPoint], container_id: str, volumes: Volumes) -> list[oci.Mount]:

@@ -14,7 +14,7 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -27,6 +27,7 @@ from seom.engine.mount_requests import MountPoint, new_volume_name
 from seom.engine.timestamps import format_timestamp
 from seom.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from seom.storage.database import Database
+from seom.volumes.copy_up import copy_up
 from seom.volumes.local import ANONYMOUS_LABEL, DRIVER, LocalDriver, check_length, check_name, check_options
 from seom.volumes.mounting import mount_volume, pin_subpath, unmount_volume, unpin
 from seom.volumes.usage import disk_usage
@@ -226,6 +227,23 @@ class Volumes:
             self.hold(point, container_id)
             source = await self._pin(volume, point, container_id) if point.subpath else volume.mountpoint
         return str(source)
+
+    async def fill(self, name: str, path: str, lowers: Sequence[str]) -> None:
+        """Copy what an image has at path into a volume that is empty and not in use by a running container.
+
+        lowers are the directories of the image's layers, topmost first. Raises SystemFailure.
+        """
+        async with self._lock(name):
+            volume = self.find(name)
+            if volume is None or volume.options or self._mounted.get(name):
+                return
+            try:
+                await asyncio.to_thread(copy_up, lowers, path, volume.mountpoint)
+            except OSError as error:
+                raise SystemFailure(
+                    f"cannot copy the image's {path} into volume {name}: {error.strerror}; "
+                    "free some space on the disk, or mount the volume with the option nocopy"
+                ) from error
 
     def hold(self, point: MountPoint, container_id: str) -> None:
         """Remember that a running container has a volume mounted: mount() does, and a new daemon must."""

@@ -4,55 +4,75 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
+import shutil
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 
 from seom.linux.mount import RESOLVE_IN_ROOT, openat2
 from seom.linux.overlay import open_overlay
+
+FILLING = ".filling-"
+"""Beside a volume's content: a copy in the making, deleted when the daemon finds it."""
 
 _CHUNK_BYTES = 8 << 20
 _OPAQUE = "trusted.overlay."
 
 
-def copy_up(lowers: Sequence[str], path: str, volume: str) -> bool:
-    """Copy the content of path in the merged layers (topmost first) into the directory volume.
+def copy_up(lowers: Sequence[str], path: str, volume: Path) -> bool:
+    """Fill an empty volume with the content of path in the merged layers (topmost first).
 
     Owner, mode, times, extended attributes and hard links are kept; the volume's own directory
     takes those of path. Nothing happens when the volume has content or path is no directory.
-    Returns whether something was done. Raises OSError. Blocks.
+    The copy takes the place of the volume's directory when it is whole: whatever happens, the volume
+    is empty or complete. No container may have it mounted. Returns whether something was done.
+    Raises OSError. Blocks.
     """
-    if os.listdir(volume) or not lowers:
+    if not lowers or os.listdir(volume):
         return False
     root = open_overlay(lowers)
     try:
+        source = _open_directory(root, path)
+        if source is None:
+            return False
+        filling = volume.with_name(f"{FILLING}{secrets.token_hex(8)}")
         try:
-            source = openat2(root, path, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_IN_ROOT)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                return False
+            filling.mkdir(mode=0o700)
+            target = os.open(filling, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _Copy(target).directory(source, target)
+            finally:
+                os.close(target)
+            filling.rename(volume)
+        except BaseException:
+            shutil.rmtree(filling, ignore_errors=True)
             raise
-        target = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            _Copy().directory(source, target)
         finally:
-            os.close(target)
             os.close(source)
     finally:
         os.close(root)
     return True
 
 
+def _open_directory(root: int, path: str) -> int | None:
+    try:
+        return openat2(root, path, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_IN_ROOT)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+
+
 class _Copy:
     """One copy of a tree; everything is named relative to directory descriptors."""
 
-    def __init__(self) -> None:
+    def __init__(self, top: int) -> None:
+        self._top = top
         self._linked: dict[tuple[int, int], str] = {}
-        self._top = -1
 
     def directory(self, source: int, target: int, where: str = "") -> None:
         """Copy the entries of a directory, then its own owner, mode, attributes and times."""
-        if self._top < 0:
-            self._top = target
         for name in os.listdir(source):
             self._entry(source, target, name, f"{where}{name}")
         status = os.fstat(source)

@@ -2,6 +2,7 @@
 
     DATA_ROOT/volumes/
       NAME/_data        the content, and the mount point of a volume with mount options
+      NAME/.filling-*   a copy of an image's content in the making
       .removed-*        content on its way out, deleted when the daemon finds it
 
 Options are those of mount(8): type, device and o. A volume that has them is mounted on _data while a
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from seom.errors import InvalidParameter
+from seom.volumes.copy_up import FILLING
 
 DRIVER = "local"
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
@@ -105,6 +107,6 @@ class LocalDriver:
                     yield entry.name
 
     def clean(self) -> None:
-        """Delete what an interrupted removal left."""
-        for aside in self.directory.glob(f"{_REMOVED}*"):
-            shutil.rmtree(aside, ignore_errors=True)
+        """Delete what an interrupted removal or copy left."""
+        for left in (*self.directory.glob(f"{_REMOVED}*"), *self.directory.glob(f"*/{FILLING}*")):
+            shutil.rmtree(left, ignore_errors=True)

@@ -35,7 +35,7 @@ def play(root: Path, scenario: Scenario) -> None:
             database.close()
 
     asyncio.run(main())
-    assert str(root) not in Path("/proc/self/mountinfo").read_text()
+    assert f"{root}/" not in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.fixture
@@ -108,6 +108,39 @@ def test_a_volume_with_content_is_left_alone(tmp_path: Path, layers: list[str]) 
         await volumes.create("other")
         await populate(points, layers, volumes)
         assert os.listdir(volume.mountpoint) == ["mine"]
+
+    play(tmp_path, scenario)
+
+
+def test_a_copy_that_fails_leaves_the_volume_empty(tmp_path: Path, layers: list[str]) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount_volume({"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}, small)
+    Path(layers[1], "data/big").write_bytes(os.urandom(2_000_000))
+
+    async def scenario(volumes: Volumes) -> None:
+        volume = await volumes.create("data")
+        point = MountPoint(type="volume", name="data", destination="/data", copy_data=True)
+        with pytest.raises(SystemFailure, match=r"into volume data: No space left on device"):
+            await populate([point], layers, volumes)
+        assert os.listdir(volume.mountpoint) == []
+        assert os.listdir(volume.mountpoint.parent) == ["_data"]
+        os.unlink(f"{layers[1]}/data/big")
+        await populate([point], layers, volumes)
+        assert "kept" in os.listdir(volume.mountpoint)
+
+    try:
+        play(small, scenario)
+    finally:
+        unmount_volume(small)
+
+
+def test_an_interrupted_copy_is_cleaned_up_at_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / "volumes/data/_data").mkdir(parents=True)
+    (tmp_path / "volumes/data/.filling-0123/half").mkdir(parents=True)
+
+    async def scenario(volumes: Volumes) -> None:
+        assert os.listdir(volumes.get("data").mountpoint.parent) == ["_data"]
 
     play(tmp_path, scenario)
 
