@@ -36,8 +36,8 @@ class _GraphDriver(msgspec.Struct, rename="pascal"):
 
 
 class _RootFs(msgspec.Struct, rename="pascal"):
+    type: str
     layers: list[str]
-    type: str = "layers"
 
 
 class _Metadata(msgspec.Struct, rename="pascal"):
@@ -59,7 +59,6 @@ class Inspection(msgspec.Struct, rename="pascal"):
     architecture: str
     os: str
     size: int
-    virtual_size: int
     graph_driver: _GraphDriver
     root_fs: _RootFs = msgspec.field(name="RootFS")
     metadata: _Metadata
@@ -125,9 +124,8 @@ def inspection(images: Images, image: Image) -> Inspection:
         architecture=config.architecture,
         os=config.os or "linux",
         size=image.size_bytes,
-        virtual_size=image.size_bytes,
         graph_driver=_GraphDriver("overlay2", _graph_data(images, image)),
-        root_fs=_RootFs(image.diff_ids),
+        root_fs=_RootFs("layers", image.diff_ids),
         metadata=_Metadata(format_timestamp(image.tagged_ns)),
         variant=config.variant or msgspec.UNSET,
         os_version=config.os_version or msgspec.UNSET,

@@ -17,7 +17,7 @@ from seom.api.image_documents import history, inspection, summaries
 from seom.api.progress_stream import stream_progress
 from seom.containers.config import Config
 from seom.engine.events import EventBus
-from seom.engine.filters import parse_filters
+from seom.engine.filters import Filters, parse_filters
 from seom.engine.image_listing import list_images, prune_filter
 from seom.engine.images import Images
 from seom.errors import InvalidParameter, NotSupported, SeomError, Unavailable
@@ -123,6 +123,8 @@ class _Images:
     async def list(self, request: web.Request) -> web.Response:
         """The images, filtered, newest first."""
         filters = parse_filters(request.query.get("filters"))
+        if request.query.get("filter"):  # clients before 1.25
+            filters = Filters({"reference": [request.query["filter"]]})
         every, shared = _flag(request, "all"), _flag(request, "shared-size")
         shown = list_images(self._images.store, filters, every)
         return _json(summaries(self._images, shown, shared))

@@ -77,6 +77,11 @@ class Images:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    async def settled(self) -> None:
+        """Wait for what runs in the background."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def reset(self) -> None:
         """Remove every image, used or not, and all files."""
         for image in self.store.all():

@@ -13,6 +13,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from seom.storage.blobs import Readable
@@ -69,14 +70,18 @@ async def in_thread(work: Callable[[], Result]) -> Result:
         if not done.done():
             set_outcome()
 
+    def tell(set_outcome: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the daemon has ended meanwhile
+            loop.call_soon_threadsafe(settle, set_outcome)
+
     def run() -> None:
         try:
             result = work()
         except BaseException as error:
             failure = error
-            loop.call_soon_threadsafe(settle, lambda: done.set_exception(failure))
+            tell(lambda: done.set_exception(failure))
         else:
-            loop.call_soon_threadsafe(settle, lambda: done.set_result(result))
+            tell(lambda: done.set_result(result))
 
     threading.Thread(target=run, daemon=True).start()
     return await asyncio.shield(done)
@@ -101,7 +106,7 @@ class Inflow:
         """Append; waits while much is queued. False when nobody reads any more."""
         self._batch.append(chunk)
         self._batch_bytes += len(chunk)
-        if self._batch_bytes >= BATCH_BYTES:
+        if self._batch_bytes >= BATCH_BYTES or not self._queued:
             self._hand_over()
             while self._queued >= _QUEUED_BYTES and not self._abandoned:
                 self._room.clear()

@@ -278,8 +278,10 @@ class _Content:
 
     def read(self, size: int = -1, /) -> bytes:
         """The next bytes, at most size; empty at the member's end."""
+        if not self._left:
+            return b""
         piece = bytes(self._stream.next(self._left if size < 0 else min(size, self._left)))
-        if not piece and self._left and size:
+        if not piece and size:
             raise InvalidParameter("the tar archive ends in the middle of a file")
         self._left -= len(piece)
         return piece
