@@ -103,7 +103,7 @@ def _start_attached(invocation: Invocation, name: str) -> int:
         client.post(f"/containers/{identity}/start")
     except DaemonError as error:
         if remove:
-            waiting.status()
+            waiting.end()
         raise sessions.start_failure(error) from None
     if container["Config"]["Tty"]:
         sessions.resizer(client, f"/containers/{identity}/resize")()

@@ -162,7 +162,7 @@ def _run_attached(
         _start(client, identity)
     except CommandError:
         if remove:
-            waiting.status()
+            waiting.end()
         raise
     if tty:
         resize()

@@ -69,6 +69,10 @@ class Waiting:
         self._connection.begin("POST", f"/containers/{container}/wait?condition={condition}")
         self._response: Response = self._connection.answer().check()
 
+    def end(self) -> None:
+        """Wait, whatever the outcome: the container of a failed start is removed by then."""
+        self._response.read()
+
     def status(self) -> int:
         """The exit status; 125 and a message when the wait itself failed."""
         result: dict[str, Any] = self._response.json()
