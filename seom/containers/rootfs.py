@@ -71,54 +71,59 @@ def _mount_overlay_at_once(lowers: Sequence[str], upper: str, work: str) -> int:
     return detached
 
 
-def clone_shared_sources(mounts: Sequence[Mount]) -> dict[str, int]:
-    """Clone the sources whose mounts are to stay shared with the host: {destination: descriptor}.
+def clone_tree(path: str, recursive: bool) -> int:
+    """A detached bind mount of path, which shares mounts with the host as path does."""
+    return mnt.open_tree(AT_FDCWD, path, mnt.OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0))
 
-    To be called before the namespace stops sharing.
+
+def clone_sources(mounts: Sequence[Mount], every: bool) -> dict[str, int]:
+    """Clone the sources of bind mounts that the new process cannot: {destination: descriptor}.
+
+    Those that are to stay shared with the host, before its namespace stops sharing; all of them,
+    if it will be another user, who may not reach them.
     """
-    return {
-        mount.destination: mnt.open_tree(
-            AT_FDCWD, mount.source, mnt.OPEN_TREE_CLONE | (AT_RECURSIVE if "rbind" in mount.options else 0)
-        )
-        for mount in mounts
-        if "shared" in mount.options or "rshared" in mount.options
-    }
+    sources: dict[str, int] = {}
+    for mount in mounts:
+        options = MountOptions.parse(mount.options)
+        shared = any(flag == mnt.MS_SHARED for flag, _ in options.propagation)
+        if (mount.type == "bind" or options.bind) and (every or shared):
+            detached = clone_tree(mount.source, options.recursive)
+            if not shared:
+                mnt.mount_setattr(detached, "", flags=AT_RECURSIVE, propagation=mnt.MS_SLAVE)
+            sources[mount.destination] = detached
+    return sources
 
 
-def attach_root(overlay: int | None, path: str, mountpoint: str) -> int:
-    """Put the overlay, or a bind of path, on mountpoint: an O_PATH descriptor of the new root."""
-    detached = overlay
-    if detached is None:
-        detached = mnt.open_tree(AT_FDCWD, path, mnt.OPEN_TREE_CLONE | AT_RECURSIVE)
-    mnt.move_mount(detached, "", AT_FDCWD, mountpoint, mnt.MOVE_MOUNT_F_EMPTY_PATH)
-    return os.open(mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def clone_root(path: str) -> int:
+    """A detached mount of a directory that is to be the root."""
+    detached = clone_tree(path, recursive=True)
+    mnt.mount_setattr(detached, "", flags=AT_RECURSIVE, propagation=mnt.MS_SLAVE)
+    return detached
 
 
-def mount_all(root: int, mounts: Sequence[Mount], shared: dict[str, int], private_cgroups: bool) -> None:
+def mount_all(root: int, mounts: Sequence[Mount], sources: dict[str, int], private_cgroups: bool) -> None:
     """Mount everything the specification lists, in its order.
 
     Raises OSError whose filename is the destination.
     """
     for mount in mounts:
         try:
-            _mount_one(root, mount, shared, private_cgroups)
+            _mount_one(root, mount, sources, private_cgroups)
         except OSError as error:
             reason = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
             text = f'cannot mount {mount.source or mount.type!r} at "{mount.destination}": {reason}'
             raise OSError(error.errno, text) from error
 
 
-def _mount_one(root: int, mount: Mount, shared: dict[str, int], private_cgroups: bool) -> None:
+def _mount_one(root: int, mount: Mount, sources: dict[str, int], private_cgroups: bool) -> None:
     options = MountOptions.parse(mount.options)
     if mount.type in ("cgroup", "cgroup2"):
         mount_cgroups(root, mount.destination, options, private_cgroups)
         return
     if mount.type == "bind" or options.bind:
-        detached = shared.get(mount.destination)
-        if detached is None:
-            detached = mnt.open_tree(
-                AT_FDCWD, mount.source, mnt.OPEN_TREE_CLONE | (AT_RECURSIVE if options.recursive else 0)
-            )
+        detached = sources.get(mount.destination, -1)
+        if detached < 0:
+            detached = clone_tree(mount.source, options.recursive)
         is_directory = stat.S_ISDIR(os.fstat(detached).st_mode)
         options.apply(detached)
     else:

@@ -31,7 +31,7 @@ from seom.containers.sysctls import write_sysctls
 from seom.containers.targets import open_target
 from seom.linux import apparmor, namespaces, process, pty
 from seom.linux import mount as mnt
-from seom.linux.libc import AT_EMPTY_PATH
+from seom.linux.libc import AT_EMPTY_PATH, AT_FDCWD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,10 +183,13 @@ def create(launch: Launch) -> Sandbox:
         new_user = bool(flags & namespaces.CLONE_NEWUSER)
         if new_user:
             _join_by_path(launch)
+        child = _Child(launch, theirs, new_user)
+        child.open_what_only_the_caller_can()
         group = launch.cgroup.open_v2() if launch.cgroup else None
         pid, pidfd = namespaces.clone3(flags, group)
         if pid == 0:
-            _Child(launch, theirs, new_user).become_the_program()
+            child.become_the_program()
+        child.close()
         if group is not None:
             os.close(group)
         if new_user:
@@ -266,8 +269,26 @@ class _Child:
         self.new_user = new_user
         self.stage = "init"
         self.root = -1
-        self.shared: dict[str, int] = {}
+        self.sources: dict[str, int] = {}
         self.program = ""
+
+    def open_what_only_the_caller_can(self) -> None:
+        """In the caller: the root and the sources of mounts, which another user could not reach."""
+        spec = self.launch.spec
+        if spec is None or spec.root is None:
+            return
+        overlay = self.launch.overlay
+        self.root = overlay if overlay is not None else rootfs.clone_root(spec.root.path)
+        self.sources = rootfs.clone_sources(spec.mounts, self.new_user)
+
+    def close(self) -> None:
+        """In the caller: close what was opened for the new process."""
+        owned = list(self.sources.values())
+        if self.launch.overlay is None:
+            owned.append(self.root)
+        for descriptor in owned:
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def become_the_program(self) -> NoReturn:
         """Take every step; the first that fails is reported and ends the process."""
@@ -332,10 +353,8 @@ class _Child:
     # -- namespaces
 
     def _await_mappings(self) -> None:
-        if self.new_user:
-            if self.channel.recv(64) != _MAPPED:
-                os._exit(1)
-            privileges.become(0, 0, [])
+        if self.new_user and self.channel.recv(64) != _MAPPED:
+            os._exit(1)
 
     def _join_cgroup(self) -> None:
         if self.launch.cgroup is not None and not self.new_user:
@@ -372,14 +391,16 @@ class _Child:
 
     def _attach_root(self) -> None:
         os.umask(0)
-        self.shared = rootfs.clone_shared_sources(self._spec.mounts)
         mnt.set_propagation("/", mnt.MS_SLAVE)
         assert self._spec.root is not None
         path = self.launch.mountpoint or self._spec.root.path
-        self.root = rootfs.attach_root(self.launch.overlay, self._spec.root.path, path)
+        mnt.move_mount(self.root, "", AT_FDCWD, path, mnt.MOVE_MOUNT_F_EMPTY_PATH)
+        if self.new_user:
+            # Not before: the way to the mount point may be open to the host's root only.
+            privileges.become(0, 0, [])
 
     def _mount(self) -> None:
-        rootfs.mount_all(self.root, self._spec.mounts, self.shared, _is_new(self.launch, "cgroup"))
+        rootfs.mount_all(self.root, self._spec.mounts, self.sources, _is_new(self.launch, "cgroup"))
 
     def _make_devices(self) -> None:
         devices = self._spec.linux.devices if self._spec.linux else []

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from seom.containers.runtime import Attachment, StartFailure, StartRequest, Stdio
-from tests.harness.sandboxes import Client, Host, host, spec
-
-OnHost = Callable[[Callable[[Host], Awaitable[None]]], None]
-
-
-@pytest.fixture
-def on_host(tmp_path: Path) -> OnHost:
-    """Runs a coroutine function with a fresh runtime."""
-
-    def run(test: Callable[[Host], Awaitable[None]]) -> None:
-        async def main() -> None:
-            async with host(tmp_path) as made:
-                await test(made)
-
-        asyncio.run(main())
-
-    return run
+from tests.harness.sandboxes import Client, Host, spec
+from tests.kernel.conftest import OnHost
 
 
 def log_entries(request: StartRequest) -> list[dict[str, str]]:
