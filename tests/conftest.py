@@ -20,6 +20,7 @@ from tests.harness.reference_docker import ReferenceDocker
 from tests.required import MAY_SKIP
 
 skipped: dict[str, str] = {}
+notes: dict[str, object] = {}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -106,6 +107,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         skipped[report.nodeid] = reason
+    if report.when == "call":
+        notes.update(report.user_properties)
 
 
 def may_skip(nodeid: str) -> bool:
@@ -123,6 +126,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for subject, note in sorted(notes.items()):
+        terminalreporter.write_line(f"{subject}: {note}")
     for nodeid, reason in sorted(skipped.items()):
         required = everything_is_required() and not may_skip(nodeid)
         terminalreporter.write_line(

@@ -44,6 +44,8 @@ def program(rules: Sequence[Rule]) -> bytes:
     ]
     for rule in reversed(rules):
         code += _rule(rule)
+        if _matches_everything(rule):
+            return b"".join(code)  # the kernel refuses instructions that nothing reaches
     code += [_instruction(MOVE, 0, immediate=0), _instruction(EXIT)]
     return b"".join(code)
 
@@ -75,6 +77,12 @@ def replace(cgroup: str, rules: Sequence[Rule]) -> None:
                 os.close(fd)
     finally:
         os.close(group)
+
+
+def _matches_everything(rule: Rule) -> bool:
+    _, kind, major, minor, access = rule
+    numbers = [number for number in (major, minor) if number is not None and number >= 0]
+    return kind not in TYPES and not numbers and set(access) >= set(ACCESS)
 
 
 def _rule(rule: Rule) -> list[bytes]:

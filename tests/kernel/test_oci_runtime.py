@@ -118,12 +118,6 @@ def bundle(tmp_path: Path) -> Iterator[Bundle]:
     assert str(tmp_path) not in mounts
 
 
-def wait_for_end(pid: int) -> None:
-    pidfd = os.pidfd_open(pid)
-    select.select([pidfd], [], [], 30)
-    os.close(pidfd)
-
-
 def test_run_passes_output_and_exit_code(bundle: Bundle) -> None:
     done = bundle.box("sh", "-c", "echo out; echo err >&2; exit 7")
     assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 7)
@@ -151,8 +145,10 @@ def test_the_life_of_a_container(bundle: Bundle) -> None:
     assert again.returncode == 1 and "already exists" in again.stderr
     assert "not stopped" in bundle.run("delete", bundle.id).stderr
     assert "already running" in bundle.run("start", bundle.id).stderr
+    pidfd = os.pidfd_open(pid)
     bundle.ok("kill", bundle.id, "TERM")
-    wait_for_end(pid)
+    select.select([pidfd], [], [], 30)
+    os.close(pidfd)
     assert bundle.state()["status"] == "stopped"
     assert "not running" in bundle.run("kill", bundle.id, "9").stderr
     bundle.ok("delete", bundle.id)
