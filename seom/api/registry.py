@@ -11,7 +11,7 @@ from seom.engine.distribution import Distribution, wanted_reference
 from seom.engine.engine import Engine
 from seom.engine.images import Images
 from seom.errors import InvalidParameter
-from seom.images.auth import ANONYMOUS, Credentials, decode_credentials
+from seom.images.auth import ANONYMOUS, Credentials, decode_credentials, read_credentials
 from seom.oci.descriptor import parse_platform
 from seom.oci.manifest import Index, decode_manifest
 from seom.oci.reference import parse_reference
@@ -63,7 +63,7 @@ class _Handlers:
     async def login(self, request: web.Request) -> web.Response:
         """Check an account with its registry."""
         try:
-            credentials = msgspec.json.decode(await request.read(), type=Credentials)
+            credentials = read_credentials(msgspec.json.decode(await request.read()))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise InvalidParameter(f"invalid JSON: {error}") from error
         token = await self._distribution.login(credentials)

@@ -60,6 +60,13 @@ class Credentials(msgspec.Struct, frozen=True, rename="lower"):
 ANONYMOUS = Credentials()
 
 
+def read_credentials(document: object) -> Credentials:
+    """An account as decoded JSON has it, null and absent being the same; raises msgspec.ValidationError."""
+    if isinstance(document, dict):
+        document = {name: value for name, value in document.items() if value is not None}
+    return msgspec.convert(document, Credentials)
+
+
 def decode_credentials(header: str) -> Credentials:
     """The X-Registry-Auth header: base64url JSON of one Credentials; empty means anonymous.
 
@@ -68,7 +75,7 @@ def decode_credentials(header: str) -> Credentials:
     if not header:
         return ANONYMOUS
     try:
-        return msgspec.json.decode(_base64url(header), type=Credentials)
+        return read_credentials(msgspec.json.decode(_base64url(header)))
     except (msgspec.MsgspecError, binascii.Error, ValueError) as error:
         raise InvalidParameter(
             f"the X-Registry-Auth header is not base64url-encoded JSON: {error}"
@@ -83,12 +90,12 @@ def decode_credentials_map(header: str) -> dict[str, Credentials]:
     if not header:
         return {}
     try:
-        entries = msgspec.json.decode(_base64url(header), type=dict[str, Credentials])
+        entries = msgspec.json.decode(_base64url(header), type=dict[str, object])
+        return {registry_of_account(key): read_credentials(value) for key, value in entries.items()}
     except (msgspec.MsgspecError, binascii.Error, ValueError) as error:
         raise InvalidParameter(
             f"the X-Registry-Config header is not base64url-encoded JSON: {error}"
         ) from error
-    return {registry_of_account(key): value for key, value in entries.items()}
 
 
 def registry_of_account(address: str) -> str:
@@ -104,7 +111,9 @@ def registry_of_account(address: str) -> str:
 
 
 def _base64url(text: str) -> bytes:
-    return base64.b64decode(text.strip() + "=" * (-len(text.strip()) % 4), altchars=b"-_", validate=True)
+    """Decode either alphabet, padded or not: clients differ."""
+    text = text.strip().replace("+", "-").replace("/", "_")
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,20 @@ def tokens(
     server.close()
 
 
+@pytest.fixture(autouse=True)
+def remove_images(daemon: PrivateDaemon, api: ApiClient) -> Iterator[None]:
+    """What a test brought into the shared daemon goes with it: others count images."""
+    before = {image["Id"] for image in api.get("/images/json")}
+    yield
+    daemon.remove_containers()
+    for image in api.get("/images/json"):
+        for tag in image["RepoTags"] or []:
+            if tag.startswith("127.0.0.1:"):
+                api.delete(f"/images/{tag}", force="1")
+        if image["Id"] not in before:
+            api.delete(f"/images/{image['Id']}", force="1")
+
+
 @pytest.fixture
 def image(plain: Registry, name: str) -> Published:
     """An image that can be run and that no other test has."""
@@ -254,6 +268,23 @@ def test_docker_py_pulls_and_pushes(daemon: PrivateDaemon, image: Published, pla
         assert result["Tag"] == "v2" and result["Digest"].startswith("sha256:")
         with pytest.raises(docker_sdk.errors.NotFound):
             client.images.pull(f"{plain.host}/no/such", tag="v1")
+    finally:
+        client.close()
+
+
+def test_docker_py_logs_in_and_uses_the_account(daemon: PrivateDaemon, secured: Registry, name: str) -> None:
+    client = docker_sdk.DockerClient(base_url=f"unix://{daemon.socket}")
+    try:
+        with pytest.raises(docker_sdk.errors.APIError, match="login attempt to"):
+            client.login(USER, "wrong", registry=secured.host)
+        answer = client.login(USER, PASSWORD, registry=secured.host)
+        assert answer["Status"] == "Login Succeeded"
+        repository = f"{secured.host}/sdk/{name}"
+        client.images.get("busybox").tag(repository, "v1")
+        lines = list(client.images.push(repository, tag="v1", stream=True, decode=True))
+        assert not [line for line in lines if "error" in line]
+        client.images.remove(f"{repository}:v1")
+        assert client.images.pull(repository, tag="v1").id == client.images.get("busybox").id
     finally:
         client.close()
 

@@ -45,6 +45,11 @@ def test_credentials_are_read_from_base64url_json_with_and_without_padding() -> 
         assert decode_credentials(text).login() == ("jeju", "?>island<")
 
 
+def test_null_and_absent_are_the_same_as_docker_py_sends_them() -> None:
+    header = encoded({"username": "jeju", "password": "island", "email": None, "auth": None})
+    assert decode_credentials(header).login() == ("jeju", "island")
+
+
 def test_the_joined_form_of_user_and_password_is_understood() -> None:
     assert Credentials(auth=base64.b64encode(b"jeju:a:b").decode()).login() == ("jeju", "a:b")
     assert Credentials(auth="%%%").login() == ("", "")
