@@ -117,6 +117,7 @@ class Containers:
         endpoints = definitions.endpoint_requests(request)
         warnings = check_host_config(config, host)
         self._check_network(host)
+        self._networks.check_request(config, host, endpoints)
         wanted = Definition(
             config=config,
             host=host,

@@ -99,9 +99,10 @@ def parse_subnet(text: str) -> Subnet:
     raise ValueError(f"invalid subnet {text}: it should be {network}")
 
 
-def first_host(subnet: Subnet) -> str:
-    """The address that becomes the gateway when none is asked for."""
-    return str(ip_address(int(subnet.network_address) + 1))
+def first_host(subnet: Subnet, ip_range: Subnet | None) -> str:
+    """The address that becomes the gateway when none is asked for: the first one to be handed out."""
+    first = int(subnet.network_address) + 1
+    return str(ip_address(max(first, int(ip_range.network_address)) if ip_range is not None else first))
 
 
 def decide_pool(pool: IpamPool) -> IpamPool:
@@ -118,7 +119,7 @@ def decide_pool(pool: IpamPool) -> IpamPool:
             raise ValueError(
                 f"invalid {kind} {text}: parent subnet {pool.subnet} doesn't contain this address"
             )
-    gateway = pool.gateway or first_host(subnet)
+    gateway = pool.gateway or first_host(subnet, ip_range)
     return IpamPool(str(subnet), pool.ip_range, gateway, pool.auxiliary_addresses)
 
 

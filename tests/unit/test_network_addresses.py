@@ -72,6 +72,8 @@ def test_ipv6_subnets_are_unique_local_and_depend_on_the_network() -> None:
 def test_the_first_address_becomes_the_gateway() -> None:
     assert decide_pool(IpamPool("10.1.0.0/16")).gateway == "10.1.0.1"
     assert decide_pool(IpamPool("10.1.0.0/16", gateway="10.1.0.9")).gateway == "10.1.0.9"
+    assert decide_pool(IpamPool("10.1.0.0/16", ip_range="10.1.4.0/24")).gateway == "10.1.4.0"
+    assert decide_pool(IpamPool("10.1.0.0/16", ip_range="10.1.0.0/24")).gateway == "10.1.0.1"
 
 
 @pytest.mark.parametrize(
