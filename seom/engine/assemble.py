@@ -20,6 +20,7 @@ from seom.engine.networks import Networks
 from seom.engine.recovery import recover
 from seom.engine.volumes import Volumes
 from seom.storage.database import Database
+from seom.storage.placement import spread_subfolders
 
 
 @asynccontextmanager
@@ -27,6 +28,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     """The engine of an instance, recovered and ready; leaving lets containers run on."""
     for root in (settings.data_root, settings.run_dir):
         (root / "containers").mkdir(mode=0o711, parents=True, exist_ok=True)
+    spread_subfolders(settings.data_root / "containers")
     async with AsyncExitStack() as stack:
         db = Database(settings.data_root / "seom.db")
         stack.callback(db.close)

@@ -31,6 +31,7 @@ from seom.oci.descriptor import check_digest
 from seom.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from seom.storage.blobs import BlobStore, BlobWriter, DigestMismatch, Readable, sync_folder
 from seom.storage.leases import Lease
+from seom.storage.placement import spread_subfolders
 from seom.storage.streams import GZIP, PLAIN, ZSTD, GzipCompressor, Pipe, Stage, compression_of, decompressed
 from seom.storage.unpack import Limits, unpack
 
@@ -71,6 +72,7 @@ class LayerStore:
         self._ingest = self.root / "ingest"
         self._ingest.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.root.chmod(0o700)
+        spread_subfolders(self._ingest)
 
     def path(self, diff_id: str) -> Path:
         """The directory with a layer's files, or where it would be."""
