@@ -22,6 +22,8 @@ def _events(invocation: Invocation) -> int:
     text = options.text("format")
     template = formats.DocumentTemplate(text) if text not in ("", "json") else None
     for event in invocation.client.call("GET", "/events", parameters).documents():
+        actor = event.get("Actor") or {}
+        actor["Attributes"] = dict(sorted((actor.get("Attributes") or {}).items()))
         if template is not None:
             output.line(template.render(event))
         else:
@@ -42,7 +44,7 @@ def _text(event: dict[str, Any]) -> str:
         str(actor.get("ID", "")),
     ]
     if attributes:
-        words.append("(" + ", ".join(f"{name}={attributes[name]}" for name in sorted(attributes)) + ")")
+        words.append("(" + ", ".join(f"{name}={attributes[name]}" for name in attributes) + ")")
     return " ".join(words)
 
 

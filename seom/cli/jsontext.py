@@ -48,7 +48,8 @@ def decode_first(text: str, start: int = 0) -> tuple[Any, int]:
     start = _skip_blank(text, start)
     try:
         value, end = _scan(text, start)
-    except StopIteration:
+    except (StopIteration, SystemError):
+        # Without json.decoder, which holds the exception's class, the scanner can only fail so.
         raise ValueError(f"not JSON: {text[start : start + 40]!r}") from None
     end = _skip_blank(text, end)
     return value, -1 if end == len(text) else end

@@ -29,6 +29,8 @@ def _prune(invocation: Invocation) -> int:
         )
     image_filters = encode_filters(filters, {"dangling": "false" if every else "true"})
     reclaimed += _post(invocation, "images", "Deleted Images:", "ImagesDeleted", image_filters)
+    build_filters = encode_filters(filters)
+    reclaimed += _post(invocation, "build", "Deleted build cache objects:", "CachesDeleted", build_filters)
     output.line(f"Total reclaimed space: {units.decimal_size(reclaimed)}")
     return 0
 
@@ -41,6 +43,7 @@ def _warning(every: bool, with_volumes: bool, filters: list[str]) -> str:
         "  - all images without at least one container associated to them"
         if every
         else "  - all dangling images",
+        "  - unused build cache",
     ]
     text = "WARNING! This will remove:\n" + "\n".join(lines) + "\n\n"
     if filters:

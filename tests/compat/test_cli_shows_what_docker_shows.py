@@ -109,7 +109,7 @@ ANSWERS: dict[str, Any] = {
     "GET /images/json": [
         {
             "Id": IMAGE,
-            "RepoTags": ["debian:12", "debian:latest", "reg.example:5000/d:1"],
+            "RepoTags": ["debian:12", "debian:latest"],
             "RepoDigests": ["debian@sha256:" + "ab" * 32],
             "Created": NOW - 3 * 86400,
             "Size": 123456789,
@@ -119,6 +119,15 @@ ANSWERS: dict[str, Any] = {
         },
         {
             "Id": "sha256:" + "cd" * 32,
+            "RepoTags": ["reg.example:5000/d:1"],
+            "RepoDigests": [],
+            "Created": NOW - 86400 * 20,
+            "Size": 45_000,
+            "SharedSize": -1,
+            "Containers": 0,
+        },
+        {
+            "Id": "sha256:" + "ef" * 32,
             "RepoTags": [],
             "RepoDigests": [],
             "Created": NOW - 330,
@@ -264,7 +273,51 @@ ANSWERS: dict[str, Any] = {
         },
     },
 }
+
+
+def stream(*messages: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(message).encode() + b"\r\n" for message in messages)
+
+
+ANSWERS["POST /images/create"] = stream(
+    {"status": "Pulling from library/debian", "id": "latest"},
+    {"status": "Pulling fs layer", "progressDetail": {}, "id": "0123456789ab"},
+    {"status": "Downloading", "progressDetail": {"current": 10, "total": 99}, "id": "0123456789ab"},
+    {"status": "Verifying Checksum", "progressDetail": {}, "id": "0123456789ab"},
+    {"status": "Download complete", "progressDetail": {}, "id": "0123456789ab"},
+    {"status": "Extracting", "progressDetail": {"current": 99, "total": 99}, "id": "0123456789ab"},
+    {"status": "Pull complete", "progressDetail": {}, "id": "0123456789ab"},
+    {"status": "Digest: sha256:" + "ab" * 32},
+    {"status": "Status: Downloaded newer image for debian:latest"},
+)
+ANSWERS["POST /images/reg.example/x/push"] = stream(
+    {"status": "The push refers to repository [reg.example/x]"},
+    {"status": "Preparing", "progressDetail": {}, "id": "0123456789ab"},
+    {"status": "Pushing", "progressDetail": {"current": 10, "total": 99}, "id": "0123456789ab"},
+    {"status": "Pushed", "progressDetail": {}, "id": "0123456789ab"},
+    {"status": "1: digest: sha256:" + "ab" * 32 + " size: 528"},
+    {"progressDetail": {}, "aux": {"Tag": "1", "Digest": "sha256:" + "ab" * 32, "Size": 528}},
+)
+ANSWERS["POST /images/reg.example/broken/push"] = stream(
+    {"status": "The push refers to repository [reg.example/broken]"},
+    {"errorDetail": {"message": "denied: no access"}, "error": "denied: no access"},
+)
+ANSWERS["POST /images/load"] = stream({"stream": "Loaded image: debian:12\n"})
+
+ANSWERS["POST /containers/create"] = (404, {"message": "No such image: debian:latest"})
+
 COMMANDS: list[list[str]] = [
+    ["pull", "debian"],
+    ["pull", "-q", "debian:12"],
+    ["pull", "-a", "debian:12"],
+    ["pull", "reg.example/x@sha256:" + "ab" * 32],
+    ["push", "reg.example/x:1"],
+    ["push", "-q", "reg.example/x:1"],
+    ["push", "reg.example/x"],
+    ["push", "reg.example/broken"],
+    ["load", "-i", "/dev/null"],
+    ["run", "--rm", "debian"],
+    ["create", "--pull", "always", "debian"],
     ["ps"],
     ["ps", "-a", "-q"],
     ["ps", "--no-trunc"],
