@@ -10,6 +10,7 @@ pipeline would. When others wait because of it, it is sent away after a while.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from seom.containers.messages import Attach, StreamOptions
 from seom.containers.poller import READABLE, Poller
 
 PATIENCE_S = 10.0
+BUSY_PIPE_BYTES = 512 * 1024
 _CHUNKS_AT_ONCE = 1024
 
 
@@ -41,6 +43,7 @@ class Relay(ConnectionOwner):
         self._journal = journal
         self._stdin_closed = stdin_closed
         self._sources = dict(sources)
+        self._grown: set[int] = set()
         self._connections: list[Connection] = []
         self._stopped_since: float | None = None
         self._input: InputPipe | None = None
@@ -87,10 +90,20 @@ class Relay(ConnectionOwner):
             self._poller.forget(source)
             del self._sources[source]
             return False
+        if len(data) == CHUNK_BYTES and source not in self._grown:
+            self._grow(source)
         for connection in list(self._connections):
             connection.send(stream, data)
         self._hold_back_if_congested()
         return True
+
+    def _grow(self, source: int) -> None:
+        """Give a busy pipe more room, so that its writer need not wait for each chunk."""
+        self._grown.add(source)
+        try:
+            fcntl.fcntl(source, fcntl.F_SETPIPE_SZ, BUSY_PIPE_BYTES)
+        except OSError:
+            pass  # a terminal, or the host's limit for pipes
 
     def _hold_back_if_congested(self) -> None:
         congested = any(connection.congested for connection in self._connections)
