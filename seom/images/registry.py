@@ -28,11 +28,12 @@ from yarl import URL
 from seom.errors import InvalidParameter, Unauthorized, Unavailable
 from seom.images.auth import ANONYMOUS, Credentials
 from seom.images.endpoint import RegistrySettings
-from seom.images.registry_errors import ConnectionFailed, connection_failed, refusal_of, status_line
-from seom.images.registry_session import Body, RegistrySession
+from seom.images.registry_errors import ConnectionFailed, refusal_of, status_line
+from seom.images.registry_session import Body, RegistrySession, chunks_of, read_limited
 from seom.oci.descriptor import DIGEST, Descriptor, digest_of
-from seom.oci.manifest import INDEXES, LARGEST_MANIFEST_BYTES, MANIFESTS
+from seom.oci.manifest import INDEXES, LARGEST_MANIFEST_BYTES, MANIFESTS, is_foreign
 
+MOST_TAG_PAGES = 1000
 ACCEPTED_MANIFESTS = ", ".join(sorted(MANIFESTS | INDEXES))
 _NEXT_PAGE = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?', re.IGNORECASE)
 
@@ -123,11 +124,9 @@ class RegistryClient:
         async with self._http.exchange(
             "GET", url, pull_scope(name), {"Accept": ACCEPTED_MANIFESTS}
         ) as response:
-            content = await _read_limited(response, LARGEST_MANIFEST_BYTES)
+            content = await read_limited(response, LARGEST_MANIFEST_BYTES)
             promised = response.headers.get("Docker-Content-Digest", "")
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-        if len(content) > LARGEST_MANIFEST_BYTES:
-            raise InvalidParameter(f"the manifest of {name} is larger than {LARGEST_MANIFEST_BYTES} bytes")
         wanted = reference if ":" in reference else promised if DIGEST.fullmatch(promised) else ""
         digest = digest_of(content, wanted.partition(":")[0] or "sha256")
         if wanted and digest != wanted:
@@ -153,11 +152,11 @@ class RegistryClient:
         """Stream a blob from byte offset on; foreign layers come from the URLs of their descriptor."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         url = await self._url(name, "blobs", blob.digest)
-        if blob.urls:
+        if blob.urls and is_foreign(blob):
             url = URL(blob.urls[0])
         async with self._http.exchange("GET", url, pull_scope(name), headers) as response:
             start = offset if response.status == HTTPStatus.PARTIAL_CONTENT else 0
-            yield BlobStream(start, _chunks(response, url))
+            yield BlobStream(start, chunks_of(response))
 
     async def has_blob(self, name: str, digest: str, pushing: bool = True) -> bool:
         """Whether the repository holds a blob."""
@@ -205,9 +204,11 @@ class RegistryClient:
         """All tags of a repository, in the registry's order."""
         found: list[str] = []
         url: URL | None = await self._url(name, "tags", "list")
-        while url is not None:
+        for _ in range(MOST_TAG_PAGES):
+            if url is None:
+                break
             async with self._http.exchange("GET", url, pull_scope(name)) as response:
-                found += msgspec.json.decode(await response.read(), type=_TagList).tags or []
+                found += msgspec.json.decode(await read_limited(response), type=_TagList).tags or []
                 following = _NEXT_PAGE.search(response.headers.get("Link", ""))
                 url = response.url.join(URL(following[1])) if following else None
         return found
@@ -224,24 +225,6 @@ def pull_scope(name: str) -> str:
 def push_scope(name: str) -> str:
     """The token scope to write a repository."""
     return f"repository:{name}:pull,push"
-
-
-async def _chunks(response: aiohttp.ClientResponse, url: URL) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in response.content.iter_any():
-            yield chunk
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise connection_failed("GET", url, error) from error
-
-
-async def _read_limited(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body, cut off one byte after limit."""
-    content = bytearray()
-    async for chunk in _chunks(response, response.url):
-        content += chunk
-        if len(content) > limit:
-            break
-    return bytes(content[: limit + 1])
 
 
 def _location(response: aiohttp.ClientResponse) -> URL:

@@ -16,7 +16,7 @@ import msgspec
 from yarl import URL
 
 from seom import __version__
-from seom.errors import SeomError, Unauthorized, Unavailable
+from seom.errors import InvalidParameter, SeomError, Unauthorized, Unavailable
 from seom.images.auth import Authorizer, Credentials, TokenAnswer, TokenRequest
 from seom.images.endpoint import (
     RegistrySettings,
@@ -35,6 +35,7 @@ from seom.images.registry_errors import (
 )
 
 MOST_REDIRECTS = 5
+LARGEST_ANSWER_BYTES = 4 << 20
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 Body = Callable[[], AsyncIterator[bytes]]
@@ -124,7 +125,9 @@ class RegistrySession:
                     raise type(error)(f'{method.capitalize()} "{url}": {error}') from error
             signed = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
             async with self._send(method, url, signed, body) as response:
-                demand = demand_of(response) if response.status == 401 else ""
+                # Only the registry itself may say how to sign in: who serves its blobs may be anybody.
+                asks = response.status == 401 and response.url.origin() == origin
+                demand = demand_of(response) if asks else ""
                 if demand and self.authorizer.challenged(demand, scope, authorization) and not last_try:
                     continue
                 if refuse and response.status >= 400:
@@ -167,7 +170,7 @@ class RegistrySession:
                 url,
                 headers=headers,
                 allow_redirects=False,
-                ssl=self._context(url.authority) if url.scheme == "https" else True,
+                ssl=await self._context(url.authority) if url.scheme == "https" else True,
                 proxy=proxy_for(url.scheme, url.authority),
                 **options,
             )
@@ -176,9 +179,9 @@ class RegistrySession:
                 raise own_failures[0] from None
             raise connection_failed(method, url, error) from error
 
-    def _context(self, host: str) -> ssl.SSLContext:
-        if host not in self._contexts:
-            self._contexts[host] = tls_context(host, self.settings)
+    async def _context(self, host: str) -> ssl.SSLContext:
+        if host not in self._contexts:  # reading the system's authorities takes 30 ms
+            self._contexts[host] = await asyncio.to_thread(tls_context, host, self.settings)
         return self._contexts[host]
 
     async def _fetch_token(self, request: TokenRequest) -> TokenAnswer:
@@ -204,9 +207,28 @@ class RegistrySession:
             if response.status >= 400:
                 raise Unauthorized(str(await refusal_of(response)))
             try:
-                return msgspec.json.decode(await response.read(), type=TokenAnswer)
-            except msgspec.MsgspecError as error:
+                return msgspec.json.decode(await read_limited(response), type=TokenAnswer)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise Unavailable(f"the token server {url.origin()} sent no valid token: {error}") from error
+
+
+async def read_limited(response: aiohttp.ClientResponse, limit: int = LARGEST_ANSWER_BYTES) -> bytes:
+    """The body; raises ConnectionFailed when it breaks and InvalidParameter when it is too large."""
+    content = bytearray()
+    async for chunk in chunks_of(response):
+        content += chunk
+        if len(content) > limit:
+            raise InvalidParameter(f"the answer of {response.url} is larger than {limit} bytes")
+    return bytes(content)
+
+
+async def chunks_of(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The body as it comes; raises ConnectionFailed when it breaks."""
+    try:
+        async for chunk in response.content.iter_any():
+            yield chunk
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise connection_failed("GET", response.url, error) from error
 
 
 async def _watched(body: AsyncIterator[bytes], failures: list[Exception]) -> AsyncIterator[bytes]:

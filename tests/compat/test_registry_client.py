@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -273,42 +274,80 @@ def test_a_registry_that_never_answers_times_out() -> None:
     asyncio.run(against_a_silent_server())
 
 
-def test_credentials_do_not_follow_a_redirect_to_another_host(plain: Registry) -> None:
-    seen: list[bytes] = []
+class RedirectingRegistry:
+    """A registry (basic sign-in) that sends for its blobs to another host, and that host."""
 
-    async def redirected() -> None:
-        async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            seen.append(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nblob")
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+        self.seen_elsewhere: list[bytes] = []
+
+    async def open(self, stack: AsyncExitStack) -> str:
+        other = await stack.enter_async_context(await asyncio.start_server(self._elsewhere, "127.0.0.1", 0))
+        self.other_host = f"127.0.0.1:{other.sockets[0].getsockname()[1]}"
+        registry = await stack.enter_async_context(await asyncio.start_server(self._registry, "127.0.0.1", 0))
+        return f"127.0.0.1:{registry.sockets[0].getsockname()[1]}"
+
+    async def _elsewhere(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.seen_elsewhere.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(self.answer.replace(b"HOST", self.other_host.encode()))
+        writer.close()
+
+    async def _registry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        if b"Authorization: Basic" not in request:
+            head = 'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\n'
+        else:
+            head = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{self.other_host}/blob\r\n"
+        writer.write(f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        writer.close()
+
+    def fetch(self) -> bytes:
+        async def inside() -> bytes:
+            async with AsyncExitStack() as stack:
+                host = await self.open(stack)
+                client = RegistryClient(host, KNOWN, RegistrySettings(certificate_folders=()))
+                async with client, client.open_blob("a/b", BLOB) as stream:
+                    return b"".join([chunk async for chunk in stream.chunks])
+
+        return asyncio.run(inside())
+
+
+def test_credentials_do_not_follow_a_redirect_to_another_host() -> None:
+    registry = RedirectingRegistry(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nblob")
+    assert registry.fetch() == b"blob"
+    assert len(registry.seen_elsewhere) == 1 and b"Authorization" not in registry.seen_elsewhere[0]
+
+
+def test_another_host_cannot_ask_for_the_password() -> None:
+    registry = RedirectingRegistry(
+        b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm="http://HOST/token",service="x"\r\n'
+        b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    with pytest.raises(RegistryRefusal, match="unauthorized"):
+        registry.fetch()
+    assert len(registry.seen_elsewhere) == 1 and b"Authorization" not in registry.seen_elsewhere[0]
+
+
+def test_an_answer_without_end_is_cut_off() -> None:
+    async def against_an_endless_server() -> None:
+        async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            request = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+            try:
+                while b"tags/list" in request:
+                    writer.write(b" " * 65536)
+                    await writer.drain()
+            except ConnectionError:
+                pass
             writer.close()
 
-        other = await asyncio.start_server(elsewhere, "127.0.0.1", 0)
-        target = other.sockets[0].getsockname()[1]
-
-        async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while request := await reader.readuntil(b"\r\n\r\n"):
-                if b"Authorization" not in request:
-                    writer.write(
-                        b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\n'
-                        b"Content-Length: 0\r\n\r\n"
-                    )
-                else:
-                    writer.write(
-                        f"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:{target}/blob\r\n"
-                        "Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
-                    )
-                    writer.close()
-                    return
-
-        server = await asyncio.start_server(registry, "127.0.0.1", 0)
+        server = await asyncio.start_server(endless, "127.0.0.1", 0)
         host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        settings = RegistrySettings(certificate_folders=())
-        client = RegistryClient(host, KNOWN, settings)
-        async with other, server, client, client.open_blob("a/b", BLOB) as stream:
-            assert b"".join([chunk async for chunk in stream.chunks]) == b"blob"
+        async with server, RegistryClient(host, ANONYMOUS, RegistrySettings()) as client:
+            with pytest.raises(InvalidParameter, match="is larger than"):
+                await client.tags("a/b")
 
-    asyncio.run(redirected())
-    assert len(seen) == 1 and b"Authorization" not in seen[0]
+    asyncio.run(against_an_endless_server())
 
 
 def test_a_proxy_carries_requests_to_registries_outside(monkeypatch: pytest.MonkeyPatch) -> None:
