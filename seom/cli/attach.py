@@ -58,10 +58,9 @@ def _attach(invocation: Invocation) -> int:
     session = _session(
         client, container, not options.on("no-stdin"), options.text("detach-keys"), options.on("sig-proxy")
     )
-    if container["Config"]["Tty"]:
-        sessions.resizer(client, f"/containers/{container['Id']}/resize")()
+    resize = sessions.resizer(client, f"/containers/{container['Id']}/resize")
     try:
-        session.run()
+        session.run(resize if container["Config"]["Tty"] else None)
     except Detached:
         raise CommandError("read escape sequence") from None
     return waiting.status()
@@ -99,16 +98,19 @@ def _start_attached(invocation: Invocation, name: str) -> int:
     session = _session(client, container, options.on("interactive"), options.text("detach-keys"), True)
     remove = container["HostConfig"]["AutoRemove"]
     waiting = sessions.Waiting(client, identity, "removed" if remove else "next-exit")
+
+    def begin() -> None:
+        try:
+            client.post(f"/containers/{identity}/start")
+        except DaemonError as error:
+            if remove:
+                waiting.end()
+            raise sessions.start_failure(error) from None
+        if container["Config"]["Tty"]:
+            sessions.resizer(client, f"/containers/{identity}/resize")()
+
     try:
-        client.post(f"/containers/{identity}/start")
-    except DaemonError as error:
-        if remove:
-            waiting.end()
-        raise sessions.start_failure(error) from None
-    if container["Config"]["Tty"]:
-        sessions.resizer(client, f"/containers/{identity}/resize")()
-    try:
-        session.run()
+        session.run(begin)
     except Detached:
         return 0
     return waiting.status()

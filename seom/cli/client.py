@@ -315,6 +315,8 @@ class Client:
 def _connect(address: str) -> _socket.socket:
     """Connect to unix://PATH or tcp://HOST:PORT. Raises ConnectionFailed with a hint."""
     scheme, _, rest = address.partition("://")
+    if address.startswith("/"):
+        scheme, rest = "unix", address
     try:
         if scheme == "unix":
             connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)

@@ -64,8 +64,6 @@ def _attached(client: Client, request: dict[str, Any], identity: str, keys: byte
         body["ConsoleSize"] = request["ConsoleSize"]
     connection, early = sessions.hijack(client, f"/exec/{identity}/start", {}, jsontext.encode(body).encode())
     resize = sessions.resizer(client, f"/exec/{identity}/resize")
-    if tty:
-        resize()
     session = Session(
         connection,
         early,
@@ -75,7 +73,7 @@ def _attached(client: Client, request: dict[str, Any], identity: str, keys: byte
         on_resize=resize,
     )
     try:
-        session.run()
+        session.run(resize if tty else None)
     except Detached:
         raise CommandError("read escape sequence") from None
     return int(client.get(f"/exec/{identity}/json").get("ExitCode") or 0)

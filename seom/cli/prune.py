@@ -79,6 +79,9 @@ def _reset(invocation: Invocation) -> int:
     if not invocation.options.on("force") and not output.confirm(warning):
         return 0
     invocation.client.post("/seom/v1/reset")
+    output.line(
+        "Everything is removed, the default networks too: restart seomd before you run containers again"
+    )
     return 0
 
 

@@ -158,16 +158,19 @@ def _run_attached(
         on_resize=resize,
         on_signal=sessions.signaller(client, identity) if proxies else None,
     )
+
+    def begin() -> None:
+        try:
+            _start(client, identity)
+        except CommandError:
+            if remove:
+                waiting.end()
+            raise
+        if tty:
+            resize()
+
     try:
-        _start(client, identity)
-    except CommandError:
-        if remove:
-            waiting.end()
-        raise
-    if tty:
-        resize()
-    try:
-        session.run()
+        session.run(begin)
     except Detached:
         return 0
     return waiting.status()

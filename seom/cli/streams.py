@@ -132,21 +132,27 @@ class Session:
         frames = Demultiplexer(stdout, stderr)
         self._receive: Callable[[bytes], None] = output.write_bytes if tty else frames.feed
 
-    def run(self) -> None:
-        """Until the container closes the stream. Raises Detached."""
+    def run(self, begin: Callable[[], None] | None = None) -> None:
+        """Call begin, then copy until the container closes the stream. Raises Detached, and begin's errors.
+
+        What starts the container goes into begin: the terminal is raw and signals are caught
+        before, so that none falls between the start and the conversation.
+        """
         if self._interactive:
             with RawMode(0):
-                self._run()
+                self._run(begin)
         else:
-            self._run()
+            self._run(begin)
 
-    def _run(self) -> None:
+    def _run(self, begin: Callable[[], None] | None) -> None:
         signals: frozenset[int] = frozenset()
         if self._on_resize is not None:
             signals |= {_signal.SIGWINCH}
         if self._on_signal is not None:
             signals |= forwarded_signals()
         with SignalPipe(signals) as pipe:
+            if begin is not None:
+                begin()
             self._loop(pipe)
 
     def _loop(self, pipe: SignalPipe) -> None:

@@ -248,3 +248,31 @@ def test_a_cidfile_is_written_once(seom: SeomCli, tmp_path: Path) -> None:
     missing = tmp_path / "other"
     assert seom("run", "--cidfile", missing, "--name", "-x", "busybox").returncode == 125
     assert not missing.exists()
+
+
+def test_reset_asks_and_then_removes_everything(own_daemon: PrivateDaemon, tmp_path: Path) -> None:
+    seom = SeomCli(own_daemon.socket, tmp_path / "config")
+    seom.out("run", "-d", "-v", "kept:/data", "busybox", "sleep", "1000")
+    seom.out("network", "create", "extra")
+    asked = seom("system", "reset", input="n\n")
+    assert "all volumes with their data" in asked.stdout
+    assert seom.out("ps", "-q")
+    assert "restart seomd" in seom.out("system", "reset", "-f")
+    everything = (("ps", "-aq"), ("images", "-q"), ("volume", "ls", "-q"))
+    assert [seom.out(*command) for command in everything] == ["", "", ""]
+    assert "extra" not in seom.out("network", "ls")
+    own_daemon.restart()
+    assert seom.out("network", "ls", "--format", "{{.Name}}").split() == ["bridge", "host", "none"]
+
+
+def test_a_daemon_that_goes_away_is_said_so(own_daemon: PrivateDaemon, tmp_path: Path) -> None:
+    seom = SeomCli(own_daemon.socket, tmp_path / "config")
+    process = seom.popen("events")
+    seom.out("info")
+    own_daemon.kill9()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"daemon closed the connection" in errors
+    done = seom("ps")
+    assert done.returncode == 1
+    assert "start it with `seomd` as root" in done.stderr
