@@ -49,7 +49,8 @@ def make_devices(root: int, devices: Sequence[Device], mounts: Sequence[Mount]) 
     finally:
         os.close(directory)
     for device in devices:
-        _make_device(root, device)
+        if device.path != "/dev/ptmx":  # the container's own terminals, never the host's
+            _make_device(root, device)
     for mount in mounts:
         if mount.destination == "/dev" and "ro" in mount.options:
             mnt.mount_setattr(root, "dev", attr_set=mnt.MOUNT_ATTR_RDONLY)

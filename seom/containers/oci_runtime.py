@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import sys
 
-from seom.containers.runtime_state import RuntimeFailure
+from seom import __version__
+from seom.containers.runtime_state import OCI_VERSION, RuntimeFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,6 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parse(sys.argv[1:] if arguments is None else arguments, GLOBAL, shared)
         if "version" in shared.flags:
             _print_version()
+            return 0
+        if "version" in shared.flags:
+            print(f"seom-runtime version {__version__}\nspec: {OCI_VERSION}")
             return 0
         if not shared.rest or shared.rest[0] in ("help", "h"):
             print(__doc__)
