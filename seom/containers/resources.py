@@ -70,6 +70,8 @@ def resources_of(host: HostConfig) -> oci.Resources:
 
 def _check_memory(host: HostConfig, update: bool, layout: Layout) -> list[str]:
     warnings = []
+    if host.memory < 0 or host.memory_reservation < 0:
+        raise InvalidParameter("Memory limits cannot be negative; leave the option out for no limit")
     if 0 < host.memory < MINIMUM_MEMORY_BYTES:
         raise InvalidParameter("Minimum memory limit allowed is 6MB")
     if host.memory > 0 and not supports("memory", layout):

@@ -17,6 +17,7 @@ from seom.containers.mount_options import PROPAGATION, MountOptions
 from seom.containers.targets import open_target
 from seom.linux import mount as mnt
 from seom.linux.libc import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE
+from seom.linux.namespaces import CLONE_NEWNS, setns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,8 +73,26 @@ def _mount_overlay_at_once(lowers: Sequence[str], upper: str, work: str) -> int:
 
 
 def clone_tree(path: str, recursive: bool) -> int:
-    """A detached bind mount of path, which shares mounts with the host as path does."""
-    return mnt.open_tree(AT_FDCWD, path, mnt.OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0))
+    """A detached bind mount of path, which shares mounts with the host as path does.
+
+    /proc/PID/root/... names a file of another container: what is mounted there can only be cloned
+    from inside that process's mount namespace (open_tree(2), EINVAL).
+    """
+    flags = mnt.OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0)
+    process, separator, inside = path.partition("/root/")
+    if not separator or not process.startswith("/proc/"):
+        return mnt.open_tree(AT_FDCWD, path, flags)
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    other = os.open(f"{process}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(other, CLONE_NEWNS)
+        try:
+            return mnt.open_tree(AT_FDCWD, f"/{inside}", flags)
+        finally:
+            setns(own, CLONE_NEWNS)
+    finally:
+        os.close(own)
+        os.close(other)
 
 
 def clone_sources(mounts: Sequence[Mount], every: bool) -> dict[str, int]:

@@ -11,6 +11,7 @@ from seom.containers.config import (
     LogConfig,
     RestartPolicy,
 )
+from seom.engine.signals import parse_signal
 from seom.errors import InvalidParameter
 from seom.oci.image_config import ExecutionConfig
 
@@ -149,6 +150,8 @@ def check(config: Config, host: HostConfig) -> None:
         raise InvalidParameter(
             f'invalid isolation "{host.isolation}": this version runs containers; leave --isolation out'
         )
+    if config.stop_signal:
+        parse_signal(config.stop_signal)
     if config.working_dir and not config.working_dir.startswith("/"):
         raise InvalidParameter(
             f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
