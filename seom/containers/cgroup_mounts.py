@@ -8,7 +8,7 @@ from functools import cache
 from seom.containers.mount_options import MountOptions
 from seom.containers.targets import open_target
 from seom.linux import mount as mnt
-from seom.linux.libc import AT_FDCWD
+from seom.linux.libc import AT_FDCWD, AT_RECURSIVE
 
 
 class Hierarchy:
@@ -57,34 +57,49 @@ def mount_cgroups(root: int, destination: str, options: MountOptions, private: b
     if len(hosts) == 1 and "" in hosts[0].keys:
         _bind(hosts[0], groups.get("", "/") if private else "/", root, destination, options)
         return
-    context = mnt.fsopen("tmpfs")
-    mnt.fsconfig_set_string(context, "source", "tmpfs")
-    mnt.fsconfig_set_string(context, "mode", "755")
-    mnt.fsconfig_create(context)
-    detached = mnt.fsmount(context, options.attr_set & ~mnt.MOUNT_ATTR_RDONLY)
-    os.close(context)
+    detached = _new_tmpfs()
     target = open_target(root, destination, directory=True)
     mnt.attach(detached, target)
     os.close(target)
     for host in hosts:
-        name = os.path.basename(host.mountpoint)
-        for key in host.keys:
-            if key in groups:
-                os.mkdir(name, 0o755, dir_fd=detached)
-                _bind(host, groups[key], detached, name, options)
-                break
-        for controller in (host.keys & groups.keys()) - {name}:
-            if "," in name:
-                os.symlink(name, controller, dir_fd=detached)
-    if options.attr_set & mnt.MOUNT_ATTR_RDONLY:
-        mnt.mount_setattr(detached, "", attr_set=mnt.MOUNT_ATTR_RDONLY)
+        group = next((groups[key] for key in host.keys if key in groups), None)
+        if group is not None:
+            _add_hierarchy(detached, host, group, sorted(host.keys & groups.keys()))
+    mnt.mount_setattr(detached, "", flags=AT_RECURSIVE, attr_set=options.attr_set | options.recursive_set)
     os.close(detached)
 
 
-def _bind(host: Hierarchy, group: str, root: int, destination: str, options: MountOptions) -> None:
+def _new_tmpfs() -> int:
+    context = mnt.fsopen("tmpfs")
+    try:
+        mnt.fsconfig_set_string(context, "source", "tmpfs")
+        mnt.fsconfig_set_string(context, "mode", "755")
+        mnt.fsconfig_create(context)
+        return mnt.fsmount(context)
+    finally:
+        os.close(context)
+
+
+def _add_hierarchy(tmpfs: int, host: Hierarchy, group: str, controllers: list[str]) -> None:
+    name = os.path.basename(host.mountpoint)
+    os.mkdir(name, 0o755, dir_fd=tmpfs)
+    detached = mnt.open_tree(AT_FDCWD, _path(host, group), mnt.OPEN_TREE_CLONE)
+    mnt.move_mount(detached, "", tmpfs, name, mnt.MOVE_MOUNT_F_EMPTY_PATH)
+    os.close(detached)
+    if len(controllers) > 1:  # "cpu,cpuacct" is also known as cpu and as cpuacct
+        for controller in controllers:
+            os.symlink(name, controller, dir_fd=tmpfs)
+
+
+def _path(host: Hierarchy, group: str) -> str:
+    """Where a group is in the host's mount of the hierarchy."""
     if host.root != "/":
         group = group.removeprefix(host.root)
-    detached = mnt.open_tree(AT_FDCWD, host.mountpoint + (group if group != "/" else ""), mnt.OPEN_TREE_CLONE)
+    return host.mountpoint + (group if group != "/" else "")
+
+
+def _bind(host: Hierarchy, group: str, root: int, destination: str, options: MountOptions) -> None:
+    detached = mnt.open_tree(AT_FDCWD, _path(host, group), mnt.OPEN_TREE_CLONE)
     try:
         options.apply(detached)
         target = open_target(root, destination, directory=True)

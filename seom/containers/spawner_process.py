@@ -7,9 +7,12 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 
 from seom.containers import channel as channels
 from seom.containers.messages import Adopt, Order
+from seom.linux import mount as mnt
+from seom.linux.libc import AT_FDCWD
 
 # An editable installation is found by a hook of the site module, which the spawner does not load.
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -44,14 +47,20 @@ class SpawnerProcess:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         inherited = [their_orders.fileno(), their_adoptions.fileno()]
-        with their_orders, their_adoptions:
+        with their_orders, their_adoptions, ExitStack() as stack:
+            executable = sys.executable
+            interpreter = _open_readonly(executable)
+            if interpreter is not None:
+                stack.callback(os.close, interpreter)
+                executable = f"/proc/self/fd/{interpreter}"
             self._process = subprocess.Popen(
                 [sys.executable, "-S", "-c", _MAIN, *map(str, inherited)],
+                executable=executable,
                 env=environment,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=inherited,
+                pass_fds=inherited if interpreter is None else [*inherited, interpreter],
                 start_new_session=True,
             )
         orders.setblocking(False)
@@ -95,3 +104,21 @@ class SpawnerProcess:
             if channel is not None:
                 channel.close()
         self._orders = self._adoptions = None
+
+
+def _open_readonly(program: str) -> int | None:
+    """A descriptor of program on a read-only mount of its own; None where mounting is not allowed.
+
+    A container's root can reach the interpreter it was forked from as /proc/PID/exe, or have itself
+    executed as /proc/self/exe; on this mount it cannot open it for writing.
+    """
+    try:
+        descriptor = mnt.open_tree(AT_FDCWD, os.path.realpath(program), mnt.OPEN_TREE_CLONE)
+    except OSError:
+        return None
+    try:
+        mnt.mount_setattr(descriptor, "", attr_set=mnt.MOUNT_ATTR_RDONLY)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

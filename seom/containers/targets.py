@@ -47,6 +47,15 @@ def open_parent(root: int, path: str) -> tuple[int, str]:
     Missing directories are made; a link that leads nowhere yet is followed to where it points.
     """
     here, rest = "", _parts(path)
+    try:
+        directory = "/".join(rest[:-1]) or "."
+        parent = mnt.openat2(root, directory, os.O_PATH | os.O_DIRECTORY, resolve=mnt.RESOLVE_IN_ROOT)
+    except FileNotFoundError:
+        pass  # step by step
+    else:
+        if rest and rest[-1] != ".." and _read_link(parent, rest[-1]) is None:
+            return parent, rest[-1]
+        os.close(parent)
     links = 0
     while True:
         parent = mnt.openat2(root, here or ".", os.O_PATH | os.O_DIRECTORY, resolve=mnt.RESOLVE_IN_ROOT)

@@ -145,6 +145,21 @@ def test_the_host_is_out_of_reach(on_host: OnHost) -> None:
     on_host(test)
 
 
+def test_the_interpreter_of_the_host_cannot_be_overwritten_from_a_container(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        powers = ["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]
+        everything = Capabilities(bounding=powers, effective=powers, permitted=powers)
+        given = with_process(
+            spec("sh", "-c", "readlink /proc/1/exe && echo x > /proc/1/exe"), capabilities=everything
+        )
+        ended, output = await host.run(given, init=True)
+        assert ended.code != 0 and "/proc/1/exe: Read-only file system" in output
+        with pytest.raises(OSError, match="Read-only"):
+            os.open(f"/proc/{host.runtime.spawner_pid}/exe", os.O_WRONLY | os.O_TRUNC)
+
+    on_host(test)
+
+
 def test_init_reaps_orphans_and_hands_on_signals(on_host: OnHost) -> None:
     async def test(host: Host) -> None:
         script = (
