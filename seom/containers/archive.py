@@ -1,11 +1,15 @@
-"""The program that reads and writes a container's files for the daemon; see containers/files.py.
+"""What a program of its own does with a container's files: look up, pack, extract.
 
-    daemon                                  python -I -m seom.containers.archive REQUEST
-      | posix_spawn ------------------------> enters the view of the container's files
-      |                                         running: /proc/PID/root, an inherited descriptor
-      |                                         else: overlay and volumes in an own mount namespace
-      | <- one line of JSON: Reply ----------- looked up, or refused
-      | <- tar (get, export)  or  tar -> ----- (put; a second Reply says how it ended)
+Forked for each request by seom.containers.archive_server, asked by seom.containers.files:
+
+    daemon                             program, forked for one request
+      | request, connection, root -----> enters the view of the container's files
+      |                                    running: /proc/PID/root, a descriptor from the daemon
+      |                                    else: overlay and volumes in a mount namespace of its own
+      | (put) tar, end of stream ------>
+      | <--------------- frame: Reply -- looked up, done, or refused
+      | (get, export) <- frames: tar --- each with its length in four bytes before it;
+      | <--------------- empty frame --- a stream that ends without one has broken off
 
 A process of its own because the daemon never forks, because a mount namespace belongs to a process,
 and because archives are hostile: what goes wrong here ends here. Paths are resolved by the kernel
@@ -15,9 +19,9 @@ inside the root (openat2, RESOLVE_IN_ROOT without magic links), never by name in
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -37,6 +41,12 @@ from seom.linux import mount as mnt
 from seom.linux.libc import AT_FDCWD, AT_RECURSIVE
 from seom.linux.namespaces import CLONE_NEWNS, unshare
 from seom.linux.overlay import open_overlay
+from seom.storage.pack import TarWriter
+from seom.storage.streams import decompressed
+from seom.storage.unpack import Placement, place
+
+FRAME_BYTES = 1 << 18
+LENGTH_BYTES = 4
 
 KINDS: dict[str, type[SeomError]] = {
     kind.__name__: kind for kind in (Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure)
@@ -52,7 +62,7 @@ class Bind(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """A container's files. root is an inherited descriptor of a running one's root, else -1.
+    """A container's files. root is a descriptor of a running one's root, else -1.
 
     The directories are those of its overlay, lowers topmost first.
     """
@@ -84,39 +94,76 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
 
 
-def main() -> int:
-    """Serve the request in argv[1]. 1 when a tar stream that had begun broke off."""
-    request = msgspec.json.decode(sys.argv[1], type=Request)
+class Frames:
+    """Writes frames to a stream socket or pipe; small pieces are gathered."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def write(self, piece: bytes) -> None:
+        """Add to the frame in the making, and send that when it is large enough."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size >= FRAME_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was gathered as one frame."""
+        if self._size:
+            self._send(b"".join(self._pieces))
+            self._pieces, self._size = [], 0
+
+    def reply(self, reply: Reply) -> None:
+        """Send a frame with a reply."""
+        self._send(msgspec.json.encode(reply))
+
+    def end(self) -> None:
+        """Send the empty frame: all went well."""
+        self.flush()
+        self._send(b"")
+
+    def _send(self, frame: bytes) -> None:
+        data = memoryview(len(frame).to_bytes(LENGTH_BYTES, "big") + frame)
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+
+def serve(request: Request, connection: int) -> None:
+    """Answer one request on a stream socket, in a process that ends afterwards.
+
+    Raises OSError when the daemon has gone, or when an archive under way breaks off.
+    """
+    frames = Frames(connection)
     try:
-        send = _prepare(request)
+        send = _prepare(request, connection, frames)
     except SeomError as error:
-        _reply(Reply(error=type(error).__name__, message=str(error)))
-        return 0
+        frames.reply(Reply(error=type(error).__name__, message=str(error)))
     except OSError as error:
-        _reply(_describe(error, request))
-        return 0
-    try:
+        frames.reply(_describe(error, request))
+    else:
         send()
-    except OSError as error:
-        print(f"{error.strerror}: {error.filename}", file=sys.stderr)
-        return 1
-    return 0
+        return
+    # A socket that is closed with data unread loses the reply too.
+    while os.read(connection, FRAME_BYTES):
+        pass
 
 
-def _prepare(request: Request) -> Callable[[], None]:
+def _prepare(request: Request, connection: int, frames: Frames) -> Callable[[], None]:
     """Do everything that can be refused and reply; what is left is to send the archive, if any."""
     if request.action == "export":
         overlay = open_overlay([request.view.upper, *request.view.lowers])
-        _reply(Reply())
-        return partial(_export, overlay)
+        frames.reply(Reply())
+        return partial(_export, overlay, frames)
     root = _enter(request.view, writable=request.action == "put")
     if request.action == "put":
-        _put(root, request)
-        _reply(Reply())
-        return lambda: None
+        _put(root, request, connection)
+        frames.reply(Reply())
+        return frames.end
     found = locate(root, request.path)
-    _reply(Reply(stat=path_stat(root, request.path, found)))
-    return partial(_get, request.path, found) if request.action == "get" else lambda: None
+    frames.reply(Reply(stat=path_stat(root, request.path, found)))
+    return partial(_get, request.path, found, frames) if request.action == "get" else frames.end
 
 
 def _describe(error: OSError, request: Request) -> Reply:
@@ -130,16 +177,6 @@ def _describe(error: OSError, request: Request) -> Reply:
     reason = os.strerror(error.errno or 0)
     text = f"{request.action} {request.path} of container {request.view.container}: {reason}"
     return Reply(error="SystemFailure", message=text)
-
-
-def _reply(reply: Reply) -> None:
-    _write(msgspec.json.encode(reply) + b"\n")
-
-
-def _write(data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]
 
 
 def _enter(view: View, writable: bool) -> int:
@@ -213,10 +250,8 @@ def _mount_point(root: int, path: str, is_directory: bool) -> int:
     return open_inside(root, path, os.O_PATH)
 
 
-def _get(path: str, found: Located) -> None:
-    from seom.storage.pack import TarWriter
-
-    writer = TarWriter(_write)
+def _get(path: str, found: Located, frames: Frames) -> None:
+    writer = TarWriter(frames.write)
     name = os.fsencode(base_name(path))
     if found.is_directory:
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found.descriptor)
@@ -226,18 +261,16 @@ def _get(path: str, found: Located) -> None:
     else:
         writer.add(found.parent, found.name, name)
     writer.finish()
+    frames.end()
 
 
-def _put(root: int, request: Request) -> None:
-    from seom.storage.streams import decompressed
-    from seom.storage.unpack import Placement, place
-
+def _put(root: int, request: Request, connection: int) -> None:
     path = absolute(request.path)
     directory = open_inside(root, path, os.O_PATH)
     if not stat.S_ISDIR(os.fstat(directory).st_mode):
         raise InvalidParameter("extraction point is not a directory")
     _check_writable(root, directory, request.view)
-    with open(0, "rb", buffering=0, closefd=False) as source:
+    with io.FileIO(connection, closefd=False) as source:
         _, plain = decompressed(source)
         place(plain, root, Placement(os.fsencode(path), request.owner, request.keep_kinds))
 
@@ -258,14 +291,9 @@ def _mount_id(descriptor: int) -> str:
     return fields[fields.index("mnt_id:") + 1]
 
 
-def _export(overlay: int) -> None:
-    from seom.storage.pack import TarWriter
-
+def _export(overlay: int, frames: Frames) -> None:
     root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=overlay)
-    writer = TarWriter(_write)
+    writer = TarWriter(frames.write)
     writer.add_content(root)
     writer.finish()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    frames.end()

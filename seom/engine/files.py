@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from seom.containers import files
 from seom.containers.archive import Bind, View
 from seom.containers.changes import Change, changes
 from seom.containers.container_path import PathStat
+from seom.containers.files import FileServer
 from seom.containers.user import resolve_user
 from seom.engine.container import Container
 from seom.engine.events import EventBus
@@ -33,18 +33,19 @@ class Files:
         self._images = images
         self._volumes = volumes
         self._events = events
+        self._server = FileServer()
 
     async def stat(self, container: Container, path: str) -> PathStat:
         """Describe a path. Raises NotFound, InvalidParameter, SystemFailure."""
         async with self._view(container) as view:
-            return await files.stat_path(view, path)
+            return await self._server.stat(view, path)
 
     @asynccontextmanager
     async def read(
         self, container: Container, path: str
     ) -> AsyncIterator[tuple[PathStat, AsyncIterator[bytes]]]:
         """A path's description and its tar archive in chunks. Raises as stat()."""
-        async with self._view(container) as view, files.read_path(view, path) as opened:
+        async with self._view(container) as view, self._server.read(view, path) as opened:
             self._publish(container, "archive-path")
             yield opened
 
@@ -63,17 +64,17 @@ class Files:
         owner = await asyncio.to_thread(self._owner, container) if for_user else None
         if container.running:
             async with self._view(container) as view:
-                await files.write_path(view, path, archive, owner, keep_kinds)
+                await self._server.write(view, path, archive, owner, keep_kinds)
         else:
             # Two overlays may not write into one upper directory: no start, no other copy meanwhile.
             async with container.lock, self._view(container) as view:
-                await files.write_path(view, path, archive, owner, keep_kinds)
+                await self._server.write(view, path, archive, owner, keep_kinds)
         self._publish(container, "extract-to-dir")
 
     @asynccontextmanager
     async def export(self, container: Container) -> AsyncIterator[AsyncIterator[bytes]]:
         """A tar archive of the container's own files, without volumes. Raises SystemFailure."""
-        async with files.export(self._stopped_view(container, [])) as chunks:
+        async with self._server.export(self._stopped_view(container, [])) as chunks:
             yield chunks
         self._publish(container, "export")
 

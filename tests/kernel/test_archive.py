@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import select
+import signal
 import stat
 import subprocess
 import sys
@@ -17,10 +19,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from seom.containers import files
 from seom.containers.archive import Bind, View
 from seom.containers.container_path import PathStat
-from seom.errors import Forbidden, InvalidParameter, NotFound
+from seom.containers.files import FileServer
+from seom.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and overlays need root")
 
@@ -33,13 +35,14 @@ class Fixture:
     upper: Path
     outside: Path
     volume: Path
+    files: FileServer
 
     def changed(self, **fields: object) -> Fixture:
         return replace(self, view=msgspec.structs.replace(self.view, **fields))
 
 
 @pytest.fixture
-def container(tmp_path: Path) -> Fixture:
+def container(tmp_path: Path) -> Iterator[Fixture]:
     lower, upper, work, outside, volume = (
         tmp_path / name for name in ("lower", "upper", "work", "outside", "volume")
     )
@@ -66,7 +69,9 @@ def container(tmp_path: Path) -> Fixture:
         work=str(work),
         binds=[Bind(str(volume), "/data/volume")],
     )
-    return Fixture(view, upper, outside, volume)
+    server = FileServer()
+    yield Fixture(view, upper, outside, volume, server)
+    server.close()
 
 
 @contextmanager
@@ -107,12 +112,12 @@ def either(request: pytest.FixtureRequest, container: Fixture, tmp_path: Path) -
 
 
 def stat_of(fixture: Fixture, path: str) -> PathStat:
-    return asyncio.run(files.stat_path(fixture.view, path))
+    return asyncio.run(fixture.files.stat(fixture.view, path))
 
 
 def get(fixture: Fixture, path: str) -> dict[str, tarfile.TarInfo]:
     async def collect() -> bytes:
-        async with files.read_path(fixture.view, path) as (_, chunks):
+        async with fixture.files.read(fixture.view, path) as (_, chunks):
             return b"".join([chunk async for chunk in chunks])
 
     with tarfile.open(fileobj=io.BytesIO(asyncio.run(collect()))) as tar:
@@ -129,7 +134,7 @@ def put(
     async def chunks() -> AsyncIterator[bytes]:
         yield archive
 
-    asyncio.run(files.write_path(fixture.view, path, chunks(), owner, keep_kinds))
+    asyncio.run(fixture.files.write(fixture.view, path, chunks(), owner, keep_kinds))
 
 
 def archive_of(*members: tuple[str, bytes | None], mode: str = "w") -> bytes:
@@ -297,7 +302,7 @@ def test_looking_at_a_stopped_container_changes_nothing(container: Fixture) -> N
 
 def test_export_is_the_merged_root_without_volumes(either: Fixture) -> None:
     async def collect() -> bytes:
-        async with files.export(either.view) as chunks:
+        async with either.files.export(either.view) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
     with tarfile.open(fileobj=io.BytesIO(asyncio.run(collect()))) as tar:
@@ -307,14 +312,60 @@ def test_export_is_the_merged_root_without_volumes(either: Fixture) -> None:
     assert not any("inside" in name for name in names)
 
 
-def test_a_reader_that_stops_leaves_no_program_behind(container: Fixture) -> None:
+def test_a_reader_that_stops_ends_the_program(container: Fixture) -> None:
     (container.upper / "big").write_bytes(bytes(5_000_000))
 
     async def look() -> None:
-        async with files.read_path(container.view, "/big") as (_, chunks):
+        async with container.files.read(container.view, "/big") as (_, chunks):
             await anext(chunks)
 
     asyncio.run(look())
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children]
-    assert not any(b"seom.containers.archive" in command for command in commands)
+    for child in programs(container):
+        wait_for_end(child)
+
+
+def programs(container: Fixture) -> list[int]:
+    """The programs that the server has forked."""
+    server = container.files._process
+    assert server is not None
+    return list(map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()))
+
+
+def wait_for_end(pid: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    assert select.select([pidfd], [], [], 10)[0]
+    os.close(pidfd)
+
+
+def test_a_killed_server_is_replaced(container: Fixture) -> None:
+    stat_of(container, "/etc")
+    server = container.files._process
+    assert server is not None
+    server.kill()
+    server.wait()
+    assert stat_of(container, "/etc").name == "etc"
+
+
+def test_requests_are_served_side_by_side(container: Fixture) -> None:
+    async def many() -> list[PathStat]:
+        return await asyncio.gather(*(container.files.stat(container.view, "/etc") for _ in range(32)))
+
+    assert {found.name for found in asyncio.run(many())} == {"etc"}
+
+
+def test_an_archive_that_breaks_off_is_an_error(container: Fixture) -> None:
+    (container.upper / "big").write_bytes(bytes(50_000_000))
+
+    async def look() -> None:
+        async with container.files.read(container.view, "/big") as (_, chunks):
+            await anext(chunks)
+            for child in programs(container):
+                os.kill(child, signal.SIGKILL)
+            async for _ in chunks:
+                pass
+
+    with pytest.raises(SystemFailure, match="the archive broke off"):
+        asyncio.run(look())
