@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from seom.cli.flags import Options
 
 
+_PREDEFINED = frozenset(("default", "bridge", "host", "none"))
+
+
 def build_request(options: Options, image: str, command: list[str], detach: bool) -> dict[str, Any]:
     """The create request. Raises CommandError (status 125) for what contradicts itself."""
     try:
@@ -143,8 +146,8 @@ def _host_config(options: Options) -> dict[str, Any]:
 def _isolation(options: Options) -> dict[str, Any]:
     security = [_security_option(item) for item in options.each("security-opt")]
     host: dict[str, Any] = {
-        "CapAdd": options.each("cap-add"),
-        "CapDrop": options.each("cap-drop"),
+        "CapAdd": request_syntax.capability_names(options.each("cap-add")),
+        "CapDrop": request_syntax.capability_names(options.each("cap-drop")),
         "GroupAdd": options.each("group-add"),
         "CgroupParent": options.text("cgroup-parent"),
         "CgroupnsMode": options.text("cgroupns"),
@@ -221,7 +224,7 @@ def _endpoints(options: Options, host: dict[str, Any]) -> dict[str, Any]:
     main = endpoints.setdefault(host["NetworkMode"], {})
     if aliases := options.each("network-alias") + options.each("net-alias"):
         main["Aliases"] = [*main.get("Aliases", []), *aliases]
-    if links := options.each("link"):
+    if (links := options.each("link")) and host["NetworkMode"] not in _PREDEFINED:
         main["Links"] = links
     addresses = main.get("IPAMConfig", {})
     for flag, key in (("ip", "IPv4Address"), ("ip6", "IPv6Address")):

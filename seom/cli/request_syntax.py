@@ -332,6 +332,12 @@ def parse_network(text: str) -> tuple[str, dict[str, Any]]:
     return name, settings
 
 
+def capability_names(names: list[str]) -> list[str]:
+    """Sorted, in capitals, with the prefix CAP_; ALL stays."""
+    capitals = {name.strip().upper() for name in names}
+    return sorted(name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in capitals)
+
+
 def parse_restart(text: str) -> dict[str, Any]:
     """{"Name", "MaximumRetryCount"} of no, always, unless-stopped, on-failure[:N]."""
     name, colon, count = text.partition(":")
