@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, nullcontext
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from seom.api.image_documents import history, inspection, summaries
 from seom.api.progress_stream import stream_progress
+from seom.containers.changes import unused_mount_points
 from seom.containers.config import Config
 from seom.engine.events import EventBus
 from seom.engine.filters import Filters, parse_filters
@@ -28,11 +30,6 @@ from seom.oci.image_config import ExecutionConfig
 from seom.oci.reference import Reference, parse_reference
 
 log = logging.getLogger(__name__)
-
-# Made by the runtime so that it has something to mount on: no change of the user's.
-MOUNT_STUBS = frozenset(
-    (b"dev", b"proc", b"sys", b".dockerenv", b"etc/hosts", b"etc/hostname", b"etc/resolv.conf", b"etc/mtab")
-)
 
 
 class _Definition(Protocol):
@@ -209,16 +206,11 @@ class _Committing:
         reference = _target(request)
         wanted = await _wanted_config(request)
         images = self._engine.images
-        source = CommitSource(
-            upper=container.directory / "upper",
-            config=msgspec.convert(msgspec.to_builtins(container.definition.config), ExecutionConfig),
-            parent=images.store.get(container.definition.image_id),
-            skip=MOUNT_STUBS,
-        )
         message = query.get("comment", "")
         changes, author = query.getall("changes", []), query.get("author", "")
         pause = _flag(request, "pause", default=True) and container.running and not container.paused
         async with self._paused(container) if pause else nullcontext():
+            source = await self._source(container)
             image = await images.commit(source, reference, wanted, changes, author, message)
         attributes = {
             **container.event_attributes(),
@@ -228,6 +220,17 @@ class _Committing:
         }
         self._engine.events.publish("container", "commit", container.id, attributes)
         return _json({"Id": image.id}, status=201)
+
+    async def _source(self, container: Container) -> CommitSource:
+        images = self._engine.images
+        parent = images.store.get(container.definition.image_id)
+        upper = container.directory / "upper"
+        return CommitSource(
+            upper=upper,
+            config=msgspec.convert(msgspec.to_builtins(container.definition.config), ExecutionConfig),
+            parent=parent,
+            skip=await asyncio.to_thread(unused_mount_points, images.layer_paths(parent), str(upper)),
+        )
 
     @asynccontextmanager
     async def _paused(self, container: Container) -> AsyncIterator[None]:

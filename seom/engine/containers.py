@@ -130,7 +130,8 @@ class Containers:
         container = Container(
             id, name, now_ns(), wanted, State(), self._launcher.data_root, self._launcher.run_dir
         )
-        await self._make(container)
+        with self._images.store.hold(image.id):
+            await self._make(container)
         self._publish(container, "create")
         return container, warnings
 
@@ -279,6 +280,7 @@ class Containers:
         if volumes:
             await mounting.remove_anonymous(container.definition.mounts, self._volumes)
         container.removed = True
+        self._images.release(container.definition.image_id)
         self._publish(container, "destroy")
         await container.notify()
         await asyncio.to_thread(self._launcher.remove_directories, container)

@@ -283,6 +283,11 @@ class Images:
         self._in_background(self.collect())
         return removed, freed
 
+    def release(self, image_id: str) -> None:
+        """A container of the image is gone: one that was kept only for it may go too."""
+        if self.store.is_hidden(image_id) and not self.users(image_id):
+            self._in_background(self.collect())
+
     async def collect(self) -> Collected:
         """Delete the files that nothing needs any more."""
         async with self._collecting:

@@ -268,6 +268,10 @@ class ImageStore:
         """Images kept only for their containers."""
         return [row[0] for row in self._db.rows("SELECT id FROM image WHERE removed=1")]
 
+    def is_hidden(self, image_id: str) -> bool:
+        """Whether an image is kept only for its containers."""
+        return self._db.row("SELECT 1 FROM image WHERE id=? AND removed=1", image_id) is not None
+
     # Collecting garbage
 
     def roots(self) -> tuple[set[str], set[str]]:

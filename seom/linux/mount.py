@@ -176,8 +176,12 @@ def set_propagation(path: str, propagation: int, recursive: bool = True) -> None
     mount_setattr(AT_FDCWD, path, flags=AT_RECURSIVE if recursive else 0, propagation=propagation)
 
 
-def openat2(directory: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2); the descriptor is close-on-exec."""
+def openat2(directory: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2); the descriptor is close-on-exec.
+
+    With RESOLVE_IN_ROOT the directory is the root for absolute paths, ".." and symbolic links.
+    Raises EAGAIN when a rename raced with a ".." in a link: try again.
+    """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     result = _openat2(directory, os.fsencode(path), ctypes.addressof(how), ctypes.sizeof(how))
-    return check(result, "openat2", path)
+    return check(result, "openat2", os.fsdecode(path))

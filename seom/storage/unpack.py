@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from seom.errors import InvalidParameter
-from seom.linux.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from seom.linux.mount import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from seom.storage.blobs import Readable
 from seom.storage.tar_headers import (
     BLOCK_DEVICE,
