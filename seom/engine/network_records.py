@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,12 +24,14 @@ from seom.network.definition import (
     NetworkDefinition,
     address_pool,
 )
-from seom.network.dns import DnsServer
 from seom.network.dns_sockets import DnsSockets
 from seom.network.firewall import FilteredNetwork, Forward
 from seom.network.ports import PublishedPort, Reservation
 from seom.network.relay import Relay
 from seom.storage.database import Database
+
+if TYPE_CHECKING:
+    from seom.network.dns import DnsServer
 
 
 @dataclass(frozen=True, slots=True)

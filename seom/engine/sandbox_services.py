@@ -11,7 +11,6 @@ from seom.engine.container_names import ContainerNames
 from seom.engine.network_records import Member, Network, Sandbox, gateway_endpoint
 from seom.errors import SeomError
 from seom.network.definition import BRIDGE
-from seom.network.dns import DnsServer
 from seom.network.relay import Relay
 
 
@@ -58,6 +57,9 @@ class SandboxServices:
     def start(self, sandbox: Sandbox, member: Member) -> None:
         """Serve what is not served yet: DNS sockets that are open, IPv6 sockets that hold ports."""
         if sandbox.dns_sockets is not None and sandbox.dns is None:
+            # Imported for the first user-defined network: 3 MB that other daemons need not have.
+            from seom.network.dns import DnsServer
+
             servers = network_files.upstream_servers(member)
             names = ContainerNames(sandbox, self._networks, servers, self._container_id_of)
             sandbox.dns = DnsServer(sandbox.dns_sockets, names)
