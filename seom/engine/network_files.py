@@ -11,6 +11,7 @@ from seom.engine.network_records import Endpoint, Member, Network
 from seom.errors import InvalidParameter
 from seom.network.files import (
     EMBEDDED_DNS,
+    HOST_RESOLV_CONF,
     ResolverConfig,
     host_resolvers,
     hosts_file,
@@ -20,6 +21,7 @@ from seom.network.files import (
 from seom.network.files import resolv_conf_file as resolv_conf_file
 
 HOST_GATEWAY = "host-gateway"
+HOST_HOSTS = Path("/etc/hosts")
 
 
 def hosts_text(
@@ -35,6 +37,29 @@ def hosts_text(
     names = own_names(member)
     own = [(str(address), names) for endpoint in endpoints for address in endpoint.addresses]
     return hosts_file([*extra_hosts(member, gateway), *links, *own])
+
+
+def host_hosts_text(member: Member) -> str:
+    """/etc/hosts on the host's network: the host's own, and --add-host entries."""
+    own = _read(HOST_HOSTS) or hosts_file([])
+    return own + "".join(f"{address}\t{name}\n" for address, name in extra_hosts(member, "127.0.0.1"))
+
+
+def host_resolv_conf_text(member: Member) -> str:
+    """/etc/resolv.conf on the host's network: the host's own, unless options say something else."""
+    host = member.host
+    if not (host.dns or host.dns_search or host.dns_options):
+        return _read(HOST_RESOLV_CONF)
+    return resolv_conf_file(
+        merge_choices(host_resolvers(), host.dns or [], host.dns_search or [], host.dns_options or [])
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def own_names(member: Member) -> str:

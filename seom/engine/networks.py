@@ -37,6 +37,7 @@ from seom.network.addresses import Subnet
 from seom.network.bridge import Interface
 from seom.network.definition import (
     BRIDGE,
+    OPTION_NAME,
     PREDEFINED,
     CreateNetwork,
     IpamPool,
@@ -87,6 +88,8 @@ class Networks:
         for name, definition in predefined_networks():
             if name not in known:
                 self._add(name, definition)
+        default = self.find(BRIDGE)
+        default.definition.options[OPTION_NAME] = default.bridge
         try:
             await self._open_kernel()
         except OSError as error:

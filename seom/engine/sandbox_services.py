@@ -10,7 +10,7 @@ from seom.engine import network_files
 from seom.engine.container_names import ContainerNames
 from seom.engine.network_records import Member, Network, Sandbox, gateway_endpoint
 from seom.errors import SeomError
-from seom.network.definition import BRIDGE
+from seom.network.definition import BRIDGE, HOST
 from seom.network.relay import Relay
 
 
@@ -33,6 +33,10 @@ class SandboxServices:
         """Decide what the container's hosts and resolv.conf say; raises InvalidParameter."""
         networks = self._networks_of(sandbox)
         default = self._find_network(BRIDGE)
+        if sandbox.mode == HOST:
+            sandbox.hosts = network_files.host_hosts_text(member)
+            sandbox.resolv_conf = network_files.host_resolv_conf_text(member)
+            return
         links: list[tuple[str, str]] = []
         if default in networks:
             links = network_files.legacy_links(member, self._find_container, default.endpoints.get)

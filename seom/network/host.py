@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from seom.linux.conntrack import forget_flows
 from seom.linux.netlink import RouteSocket, add_default_route, delete_link
 from seom.linux.nftables import Nftables
 from seom.network import firewall, subnets
@@ -144,6 +146,7 @@ class HostNetwork:
         if forwards:
             with self._changing:
                 self._nftables.run(firewall.publish(self._table, forwards))
+            _forget_datagram_flows(forwards)
 
     def withdraw(self, forwards: Sequence[Forward]) -> None:
         """Close published ports; those already closed are no error."""
@@ -156,6 +159,7 @@ class HostNetwork:
                 for forward in forwards:
                     with contextlib.suppress(FileNotFoundError):
                         self._nftables.run(firewall.withdraw(self._table, [forward]))
+        _forget_datagram_flows(forwards)
 
     def move(self, before: Sequence[Forward], after: Sequence[Forward]) -> None:
         """Replace published ports of a container by others."""
@@ -187,6 +191,15 @@ class HostNetwork:
             for name, value in settings.items():
                 with contextlib.suppress(FileNotFoundError):
                     write_sysctl(name, value.encode())
+
+
+def _forget_datagram_flows(forwards: Iterable[Forward]) -> None:
+    """Let datagrams of flows that began under other rules follow the present ones."""
+    for forward in forwards:
+        if forward.protocol == "udp":
+            family = socket.AF_INET if forward.host_address.version == 4 else socket.AF_INET6
+            with contextlib.suppress(OSError):
+                forget_flows(family, socket.IPPROTO_UDP, forward.host_port)
 
 
 def _values(names: Iterable[str]) -> dict[str, str]:

@@ -589,3 +589,27 @@ async def test_a_refused_start_gives_its_address_back(lab: Lab) -> None:
         await networks.attach(lab.member("second", port_bindings=port("8080")))
     assert pool.taken == 1
     assert [action for _, action, _, _ in lab.events if action == "disconnect"] == []
+
+
+@in_lab
+async def test_datagrams_follow_a_port_that_moves_to_another_container(lab: Lab) -> None:
+    networks = await lab.networks()
+    bindings = {"53/udp": [PortBinding("127.0.0.1", "5353"), PortBinding(HOST_ADDRESS, "5353")]}
+
+    def bound() -> socket.socket:
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind((ANY, 53))
+        server.settimeout(5)
+        return server
+
+    client = inside(lab.outside.fd, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    with client:
+        client.sendto(b"too early", (HOST_ADDRESS, 5353))
+        for name in ("first", "second"):
+            sandbox = await networks.attach(lab.member(name, port_bindings=bindings))
+            assert sandbox.netns_fd is not None
+            with inside(sandbox.netns_fd, bound) as server:
+                client.sendto(name.encode(), (HOST_ADDRESS, 5353))
+                assert await asyncio.to_thread(server.recv, 100) == name.encode()
+            await networks.attach(lab.member(f"{name}-takes-the-address"))
+            await networks.release(sandbox.container_id)
