@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import socket
-from typing import TYPE_CHECKING, NoReturn
 
 from seom.containers import privileges, reaper, rootfs
 from seom.containers.device_nodes import make_devices
@@ -18,8 +17,10 @@ from seom.linux import apparmor, namespaces, process, pty
 from seom.linux import mount as mnt
 from seom.linux.libc import AT_EMPTY_PATH, AT_FDCWD
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
     from seom.oci.runtime_spec import Namespace, RuntimeSpec
 

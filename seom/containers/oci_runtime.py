@@ -19,6 +19,7 @@ from seom.containers.runtime_state import OCI_VERSION, RuntimeFailure
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
 DEFAULT_ROOT = "/run/seom-runtime"
 
@@ -111,11 +112,24 @@ def parse(arguments: Sequence[str], known: dict[str, tuple[str, ...]], options: 
     options.rest = list(arguments[position:])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> NoReturn:
+    """Run the command line and leave at once: taking the interpreter down in order takes 3 ms."""
+    code = 1
+    try:
+        code = command_line(sys.argv[1:])
+        sys.stdout.flush()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    os._exit(code)
+
+
+def command_line(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors go to standard error and to the log file."""
     shared = Options()
     try:
-        parse(sys.argv[1:] if arguments is None else arguments, GLOBAL, shared)
+        parse(arguments, GLOBAL, shared)
         if "version" in shared.flags:
             _print_version()
             return 0
@@ -182,4 +196,4 @@ def _report(message: str, shared: Options) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
