@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from seom.cli import formats, output, units
+from seom.cli.cells import shorten
 from seom.cli.commands import Command, Invocation
 from seom.cli.errors import CommandError, DaemonError
 from seom.cli.filters import encode_filters
 from seom.cli.flags import Flag
 from seom.cli.formats import Columns
 from seom.cli.image_transfer import split_reference
-from seom.cli.ps import shorten
 from seom.cli.timestamps import ago, local_text, rfc3339
 
 TYPE_CHECKING = False

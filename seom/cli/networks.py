@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from seom.cli import formats, output
+from seom.cli.cells import labels_text, natural_order
 from seom.cli.commands import Command, Invocation
 from seom.cli.errors import CommandError, DaemonError
 from seom.cli.filters import encode_filters
 from seom.cli.flags import Flag
 from seom.cli.formats import Columns
-from seom.cli.ps import labels_text
 from seom.cli.request_syntax import to_map
 from seom.cli.timestamps import local_text, parse_timestamp
 
@@ -52,20 +52,6 @@ def _list(invocation: Invocation) -> int:
         text = "{{.ID}}"
     formats.show_rows(_columns(truncate), networks, text, ["ID", "Name", "Driver", "Scope"])
     return 0
-
-
-def natural_order(text: str) -> list[tuple[bool, int, str]]:
-    """Sorts net2 before net10."""
-    parts: list[tuple[bool, int, str]] = []
-    index = 0
-    while index < len(text):
-        end = index
-        while end < len(text) and text[end].isdigit() == text[index].isdigit():
-            end += 1
-        word = text[index:end]
-        parts.append((True, 0, word) if not word.isdigit() else (False, int(word), word))
-        index = end
-    return parts
 
 
 def _create(invocation: Invocation) -> int:

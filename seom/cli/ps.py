@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seom.cli import formats, output, units
+from seom.cli.cells import labels_text, shorten
 from seom.cli.commands import Command, Invocation
 from seom.cli.filters import encode_filters
 from seom.cli.flags import Flag
@@ -17,16 +18,6 @@ if TYPE_CHECKING:
 
 _COMMAND_WIDTH = 20
 _SHORT_ID = 12
-
-
-def shorten(text: str, width: int) -> str:
-    """At most width characters, the last of them an ellipsis when something is left out."""
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def labels_text(labels: dict[str, str] | None) -> str:
-    """ "a=1,b=2"."""
-    return ",".join(f"{name}={value}" for name, value in sorted((labels or {}).items()))
 
 
 def _names(container: dict[str, Any], truncate: bool) -> str:

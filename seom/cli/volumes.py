@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from seom.cli import formats, output, units
+from seom.cli.cells import labels_text, natural_order
 from seom.cli.commands import Command, Invocation
 from seom.cli.errors import DaemonError
 from seom.cli.filters import encode_filters
 from seom.cli.flags import Flag
 from seom.cli.formats import Columns
-from seom.cli.networks import natural_order
-from seom.cli.ps import labels_text
 from seom.cli.request_syntax import to_map
 
 TYPE_CHECKING = False
