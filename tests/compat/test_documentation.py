@@ -73,7 +73,7 @@ class Shell:
     def run(self, command: str) -> tuple[int, list[str]]:
         """The exit code of a command and what it printed on both streams."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(f"{{ {command}\n}} < /dev/null\necho; echo '{MARK}' $?\n")
+        self.process.stdin.write(f"{{ {command}\n}} < /dev/null\ncode=$?; echo; echo '{MARK}' $code\n")
         self.process.stdin.flush()
         lines: list[str] = []
         for line in self.process.stdout:
