@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -31,8 +32,8 @@ class Summary(msgspec.Struct, rename="pascal"):
 
 
 class _GraphDriver(msgspec.Struct, rename="pascal"):
-    name: str
     data: dict[str, str]
+    name: str = "overlay2"
 
 
 class _RootFs(msgspec.Struct, rename="pascal"):
@@ -55,13 +56,13 @@ class Inspection(msgspec.Struct, rename="pascal"):
     created: str
     docker_version: str
     author: str
-    config: ExecutionConfig
     architecture: str
     os: str
     size: int
     graph_driver: _GraphDriver
     root_fs: _RootFs = msgspec.field(name="RootFS")
     metadata: _Metadata
+    config: dict[str, Any]
     variant: str | msgspec.UnsetType = msgspec.UNSET
     os_version: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -120,16 +121,24 @@ def inspection(images: Images, image: Image) -> Inspection:
         created=config.created or "",
         docker_version=config.docker_version,
         author=config.author,
-        config=config.execution,
+        config=_config(config.execution),
         architecture=config.architecture,
         os=config.os or "linux",
         size=image.size_bytes,
-        graph_driver=_GraphDriver("overlay2", _graph_data(images, image)),
+        graph_driver=_GraphDriver(_graph_data(images, image)),
         root_fs=_RootFs("layers", image.diff_ids),
         metadata=_Metadata(format_timestamp(image.tagged_ns)),
         variant=config.variant or msgspec.UNSET,
         os_version=config.os_version or msgspec.UNSET,
     )
+
+
+def _config(config: ExecutionConfig) -> dict[str, Any]:
+    """The defaults for containers, with the members that clients expect even when unset."""
+    unset = {"User": "", "WorkingDir": ""} | dict.fromkeys(
+        ("Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "Volumes")
+    )
+    return dict(sorted((unset | msgspec.to_builtins(config)).items()))
 
 
 def _last_comment(image: Image) -> str:

@@ -21,7 +21,7 @@ from seom.containers.config import Config
 from seom.engine.events import EventBus
 from seom.engine.filters import Filters, parse_filters
 from seom.engine.image_listing import list_images, prune_filter
-from seom.engine.images import Images
+from seom.engine.images import Images, check_unambiguous
 from seom.errors import InvalidParameter, NotSupported, SeomError, Unavailable
 from seom.images.making import CommitSource
 from seom.images.progress import Report, status
@@ -282,6 +282,7 @@ def _target(request: web.Request) -> Reference | None:
     reference = parse_reference(repository)
     if reference.digest:
         raise InvalidParameter("cannot import digest reference")
+    check_unambiguous(reference)
     return reference.with_tag(tag) if tag else reference.with_default_tag()
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 from seom.engine.filters import Filters, invalid_filter
 from seom.engine.timestamps import parse_timestamp
-from seom.errors import InvalidParameter
 from seom.images.store import Image, ImageStore
 from seom.oci.reference import parse_reference
 
 FILTERS = frozenset({"dangling", "label", "before", "since", "reference", "until"})
 PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|m|s|ms|us|µs|ns)")
+_NOTHING = re.compile(r"(?!)")
 _UNITS_NS = {"h": 3600e9, "m": 60e9, "s": 1e9, "ms": 1e6, "us": 1e3, "µs": 1e3, "ns": 1}
 
 
@@ -115,7 +115,10 @@ def _matches(name: str, patterns: Sequence[re.Pattern[str]]) -> bool:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """Go's path.Match: * and ? match anything but a slash, [a-z] and [^a-z] one character."""
+    """Go's path.Match: * and ? match anything but a slash, [a-z] and [^a-z] one character.
+
+    A malformed pattern matches nothing, as with Docker.
+    """
     parts = []
     position = 0
     while position < len(text):
@@ -128,7 +131,7 @@ def _pattern(text: str) -> re.Pattern[str]:
         elif character == "[":
             end = text.find("]", position + 1)
             if end < 0:
-                raise InvalidParameter(f"invalid reference filter {text!r}: syntax error in pattern")
+                return _NOTHING
             inside = text[position:end].replace("\\", "\\\\").replace("[", "\\[")
             parts.append(f"[{inside}]")
             position = end + 1
@@ -137,5 +140,5 @@ def _pattern(text: str) -> re.Pattern[str]:
             parts.append(re.escape(text[position - 1 : position] if character == "\\" else character))
     try:
         return re.compile("".join(parts))
-    except re.error as error:
-        raise InvalidParameter(f"invalid reference filter {text!r}: syntax error in pattern") from error
+    except re.error:
+        return _NOTHING

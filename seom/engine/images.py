@@ -140,7 +140,8 @@ class Images:
     # Names
 
     def tag(self, name: str, reference: Reference) -> None:
-        """Give an image a further name; raises NotFound."""
+        """Give an image a further name; raises NotFound and InvalidParameter."""
+        check_unambiguous(reference)
         image_id, _ = self.store.resolve_id(name)
         self.store.tag(reference.with_default_tag(), image_id)
         self._publish("tag", image_id, reference.with_default_tag().familiar)
@@ -214,7 +215,10 @@ class Images:
         """The images that an argument of save means, with the tag to save each under."""
         if tags := self.store.tags_of_repository(name):
             return [(image_id, tag) for tag, image_id in tags]
-        image_id, reference = self.store.resolve_id(name)
+        try:
+            image_id, reference = self.store.resolve_id(name)
+        except NotFound as error:
+            raise NotFound(f"No such image: {name}") from error
         return [(image_id, reference if reference and not reference.digest else None)]
 
     # New images
@@ -258,12 +262,11 @@ class Images:
             return self._add(made, reference)
 
     def _add(self, made: NewImage, reference: Reference | None) -> Image:
-        tags = [reference.with_default_tag()] if reference else []
-        image = self.store.add(made, tags)
-        for tag in tags:
-            self._publish("tag", image.id, tag.familiar)
+        image = self.store.add(made)
+        if reference:
+            self.tag(image.id, reference)
         self._in_background(self._settle())
-        return image
+        return self.store.get(image.id)
 
     # Removing
 
@@ -353,6 +356,12 @@ class Images:
         except NotFound:
             pass
         self._events.publish("image", action, image_id, {**labels, "name": name})
+
+
+def check_unambiguous(reference: Reference) -> None:
+    """Raise InvalidParameter for a name that could be read as a digest (sha256:x)."""
+    if reference.familiar_repository in {"sha256", "sha512"}:
+        raise InvalidParameter("refusing to create an ambiguous tag using digest algorithm as name")
 
 
 def _importable(platform: Platform) -> Platform:

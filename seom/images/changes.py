@@ -42,7 +42,7 @@ def _apply(config: ExecutionConfig, line: str) -> None:
     name, _, rest = line.partition(" ")
     instruction = _INSTRUCTIONS.get(name.upper())
     if instruction is None:
-        raise InvalidParameter(f"{name.lower()} is not a valid change command")
+        raise InvalidParameter(f"{name} is not a valid change command")
     if not rest.strip() and name.upper() not in {"CMD", "ENTRYPOINT"}:
         raise InvalidParameter(f"{name.upper()} requires at least one argument")
     instruction(config, rest.strip())

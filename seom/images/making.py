@@ -154,7 +154,7 @@ def merged(wanted: ExecutionConfig | None, container: ExecutionConfig) -> Execut
         document.pop(key, None)
     for key in ("AttachStdin", "AttachStdout", "AttachStderr", "NetworkDisabled"):
         document.pop(key, None)
-    return msgspec.convert(document, ExecutionConfig)
+    return msgspec.convert({key: value for key, value in document.items() if value != {}}, ExecutionConfig)
 
 
 def _both(key: str, wanted: ExecutionConfig, container: ExecutionConfig) -> dict[str, object]:

@@ -188,6 +188,7 @@ class ImageStore:
     ) -> Image:
         """Record an image whose content is stored, with its names, in one durable transaction.
 
+        Names that come with an image do not count as tagged here: the time of the last tag stays.
         Hold a lease on everything it names until this returns. Adding what exists adds the names.
         """
         config = decode_image_config(image.config_bytes)
@@ -216,6 +217,7 @@ class ImageStore:
     def tag(self, reference: Reference, image_id: str) -> str | None:
         """Let a tag mean this image; returns the id it meant before, if another."""
         with self._db.transaction(durable=True):
+            self._db.execute("UPDATE image SET tagged_ns=? WHERE id=?", time.time_ns(), image_id)
             return self._set_tag(reference, image_id)
 
     def set_digest(self, reference: Reference, image_id: str) -> None:
@@ -387,15 +389,17 @@ class ImageStore:
 
     def _set_tag(self, reference: Reference, image_id: str) -> str | None:
         before = self.find(reference)
-        now = time.time_ns()
         self._db.execute(
             "INSERT OR REPLACE INTO tag VALUES (?,?,?)", reference.repository, reference.tag, image_id
         )
-        self._db.execute("UPDATE image SET tagged_ns=? WHERE id=?", now, image_id)
         if before == image_id:
             return None
         self._db.execute(
-            "INSERT INTO tag_history VALUES (?,?,?,?)", reference.repository, reference.tag, image_id, now
+            "INSERT INTO tag_history VALUES (?,?,?,?)",
+            reference.repository,
+            reference.tag,
+            image_id,
+            time.time_ns(),
         )
         return before
 

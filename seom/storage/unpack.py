@@ -80,8 +80,9 @@ class Limits:
 def unpack(source: Readable, directory: int, limits: Limits | None = None) -> int:
     """Extract a plain tar stream below a directory descriptor, and read the source to its end.
 
-    Returns the bytes of the regular files. Raises InvalidParameter for an archive that is
-    damaged or malicious, OSError for the disk's failures (ENOSPC also when a reserve is reached).
+    Returns the bytes of regular files and symbolic links, as Docker counts them. Raises
+    InvalidParameter for an archive that is damaged or malicious, OSError for the disk's failures
+    (ENOSPC also when a reserve is reached).
     """
     stream = TarStream(source)
     extractor = _Extractor(stream, directory, limits or Limits())
@@ -205,7 +206,7 @@ class _Extractor:
         self._unchecked_bytes += entry.stored
         if self._entries > limits.most_entries:
             raise InvalidParameter(f"the layer has more than {limits.most_entries} entries")
-        self.file_bytes += entry.size
+        self.file_bytes += entry.size + len(entry.link_name) * (entry.type == SYMBOLIC_LINK)
         if self.file_bytes > limits.largest_layer_bytes:
             raise InvalidParameter(f"the layer is larger than the {limits.largest_layer_bytes} bytes allowed")
         if self._unchecked_bytes > _CHECK_EVERY_BYTES or self._entries % _CHECK_EVERY_ENTRIES == 0:

@@ -49,7 +49,7 @@ def test_the_given_configuration_is_left_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("RUN make", "run is not a valid change command"),
+        ("RUN make", "RUN is not a valid change command"),
         ("ENV A", "ENV must have two arguments"),
         ("ENV A=1 B", "Syntax error - can't find = in 'B'. Must be of the form: name=value"),
         ('ENV A="', "cannot read"),
