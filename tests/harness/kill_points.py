@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,12 +31,32 @@ def killed_at(pid: int, call: str, when: int = 1, path: Path | None = None) -> I
         if path is not None:
             command += ["-P", str(path)]
         strace = subprocess.Popen(command, stderr=subprocess.PIPE)
+        finished = threading.Event()
+        undertaker = threading.Thread(target=bury, args=(pid, strace, finished))
+        undertaker.start()
         try:
             wait_until_traced(pid, strace)
             yield
         finally:
+            finished.set()
+            undertaker.join()
             strace.send_signal(signal.SIGINT)
-            strace.communicate(timeout=20)
+            try:
+                strace.communicate(timeout=5)
+            except subprocess.TimeoutExpired:
+                strace.kill()
+                strace.communicate()
+
+
+def bury(pid: int, strace: subprocess.Popen[bytes], finished: threading.Event) -> None:
+    """End strace once the process was killed.
+
+    The threads of a killed process that has several stay, with its sockets, until their tracer has gone.
+    """
+    while not finished.wait(0.005):
+        if not is_alive(pid):
+            strace.kill()
+            return
 
 
 def wait_until_traced(pid: int, strace: subprocess.Popen[bytes], timeout_s: float = 10) -> None:

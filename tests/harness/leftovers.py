@@ -18,6 +18,7 @@ class Leftovers:
     mounts: frozenset[str] = field(default_factory=frozenset)
     cgroups: frozenset[str] = field(default_factory=frozenset)
     processes: frozenset[str] = field(default_factory=frozenset)
+    monitors: frozenset[str] = field(default_factory=frozenset)
     interfaces: frozenset[str] = field(default_factory=frozenset)
     nft_tables: frozenset[str] = field(default_factory=frozenset)
     container_directories: frozenset[str] = field(default_factory=frozenset)
@@ -35,11 +36,16 @@ class Leftovers:
 def count_leftovers(
     mark: str, instance: str, directories: list[Path], network: NetworkNamespace
 ) -> Leftovers:
-    """Count what the daemon with this mark in its environment, instance name and directories has."""
+    """Count what the daemon with this mark in its environment, instance name and directories has.
+
+    processes are the daemon and everything that came from it, monitors those that hold a container's files.
+    """
+    processes = instance_processes(mark, instance, directories)
     return Leftovers(
         mounts=frozenset(_mounts(directories)),
         cgroups=frozenset(_cgroups(instance)),
-        processes=frozenset(_processes(mark, instance)),
+        processes=frozenset(processes),
+        monitors=frozenset(name for name, holds_container in processes.items() if holds_container),
         interfaces=frozenset(network.interfaces() - {"lo"}),
         nft_tables=frozenset(network.nft_tables()),
         container_directories=frozenset(
@@ -63,25 +69,47 @@ def _cgroups(instance: str) -> list[str]:
     return found
 
 
-def _processes(mark: str, instance: str) -> list[str]:
-    """Processes that inherited the mark, or are in a cgroup of the instance; zombies too."""
+def instance_processes(mark: str, instance: str, directories: list[Path]) -> dict[str, bool]:
+    """Processes that carry the mark, hold a file of the instance open, or are in one of its cgroups.
+
+    "PID COMMAND" of each, zombies too, and whether it holds files of a container.
+    """
     wanted = f"{MARK}={mark}\0".encode()
-    found = []
+    roots = tuple({str(each.parent) for each in directories})
+    containers = tuple(f"{each}/containers/" for each in directories)
+    found: dict[str, bool] = {}
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             inside = f"/seom-{instance}/" in (entry / "cgroup").read_text()
-            if inside or wanted in (entry / "environ").read_bytes():
+            files = _open_files(entry)
+            ours = any(file.startswith(roots) for file in files) and _is_helper(entry)
+            if inside or ours or wanted in (entry / "environ").read_bytes():
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found.append(f"{entry.name} {command}")
+                found[f"{entry.name} {command}"] = any(file.startswith(containers) for file in files)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return found
 
 
+def _open_files(process: Path) -> list[str]:
+    files = []
+    for entry in _entries(process / "fd"):
+        try:
+            files.append(os.readlink(entry))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return files
+
+
+def _is_helper(process: Path) -> bool:
+    """Whether a process is one of Seom's: a test's own process may hold files of the daemon as well."""
+    return b"seom" in (process / "cmdline").read_bytes() or "seom" in (process / "comm").read_text()
+
+
 def _entries(directory: Path) -> list[Path]:
     try:
         return list(directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ProcessLookupError):
         return []

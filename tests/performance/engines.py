@@ -129,14 +129,9 @@ def environment(engine: Engine) -> dict[str, str]:
 def engine_memory(engine: Engine) -> tuple[int, int]:
     """(PSS, RSS) in bytes of the daemon and all its helper processes, without the workloads."""
     pss = rss = 0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
+    for pid in engine_processes(engine):
         try:
-            named = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            if str(engine.directory).encode() not in named and not _is_marked(engine, named):
-                continue
-            lines = (entry / "smaps_rollup").read_text().splitlines()[1:]
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
         sizes = {line.split()[0]: int(line.split()[1]) * 1024 for line in lines}
@@ -145,8 +140,26 @@ def engine_memory(engine: Engine) -> tuple[int, int]:
     return pss, rss
 
 
-def _is_marked(engine: Engine, environ: bytes) -> bool:
-    return isinstance(engine, PrivateDaemon) and engine.mark.encode() in environ
+def engine_processes(engine: Engine) -> list[int]:
+    """The engine's own processes: those whose command line or open files name its directory."""
+    if isinstance(engine, PrivateDaemon):
+        return [engine.pid, *(pid for pid in engine.children() if not is_workload(pid, engine))]
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(engine.directory).encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def is_workload(pid: int, daemon: PrivateDaemon) -> bool:
+    """Whether a process runs in a cgroup of a container."""
+    try:
+        return f"/seom-{daemon.instance}/" in Path(f"/proc/{pid}/cgroup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def process_rss(pid: int) -> int:

@@ -17,7 +17,6 @@ import pytest
 from tests.conftest import load_busybox
 from tests.harness.daemon import PrivateDaemon
 from tests.harness.kill_points import is_alive, killed_at, wait_until_dead
-from tests.harness.leftovers import Leftovers
 
 COUNTER = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done"
 
@@ -66,6 +65,7 @@ MONITOR_POINTS = [
 def crash_daemon() -> Iterator[PrivateDaemon]:
     with PrivateDaemon() as daemon:
         load_busybox(daemon)
+        daemon.docker.out("run", "--rm", "busybox", "true")
         yield daemon
 
 
@@ -126,18 +126,18 @@ def test_containers_go_on_through_a_crash_of_the_daemon(crash_daemon: PrivateDae
 
 
 def test_a_clean_stop_leaves_containers_running(crash_daemon: PrivateDaemon) -> None:
-    pid = run_detached(crash_daemon, "c", "sleep", "1000")
+    pid = run_detached(crash_daemon, "container", "sleep", "1000")
     assert crash_daemon.stop() == 0
     assert is_alive(pid)
     crash_daemon.start()
-    assert crash_daemon.docker.inspect("c")["State"]["Pid"] == pid
+    assert crash_daemon.docker.inspect("container")["State"]["Pid"] == pid
 
 
 @pytest.mark.parametrize("code", [0, 7])
 def test_an_exit_while_the_daemon_is_away_keeps_its_code(crash_daemon: PrivateDaemon, code: int) -> None:
     pid = run_detached(
         crash_daemon,
-        "c",
+        "container",
         "sh",
         "-c",
         f"trap 'echo last words; exit {code}' TERM; while :; do sleep 0.02; done",
@@ -146,35 +146,37 @@ def test_an_exit_while_the_daemon_is_away_keeps_its_code(crash_daemon: PrivateDa
     os.kill(pid, signal.SIGTERM)
     assert wait_until_dead(pid)
     crash_daemon.start()
-    state = crash_daemon.docker.inspect("c")["State"]
+    state = crash_daemon.docker.inspect("container")["State"]
     assert (state["Status"], state["ExitCode"]) == ("exited", code)
-    assert crash_daemon.docker.out("logs", "c") == "last words"
+    assert crash_daemon.docker.out("logs", "container") == "last words"
 
 
 def test_a_restart_policy_is_applied_after_a_crash(crash_daemon: PrivateDaemon) -> None:
-    crash_daemon.docker.out("run", "-d", "--name", "c", "--restart", "always", "busybox", "sleep", "1000")
-    pid = int(crash_daemon.docker.inspect("c")["State"]["Pid"])
+    crash_daemon.docker.out(
+        "run", "-d", "--name", "container", "--restart", "always", "busybox", "sleep", "1000"
+    )
+    pid = int(crash_daemon.docker.inspect("container")["State"]["Pid"])
     crash_daemon.kill9()
     os.kill(pid, signal.SIGKILL)
     assert wait_until_dead(pid)
     crash_daemon.start()
-    until(lambda: crash_daemon.docker.inspect("c")["State"]["Running"], "the container runs again")
-    assert crash_daemon.docker.inspect("c")["State"]["Pid"] != pid
+    until(lambda: crash_daemon.docker.inspect("container")["State"]["Running"], "the container runs again")
+    assert crash_daemon.docker.inspect("container")["State"]["Pid"] != pid
 
 
 def test_an_attached_client_s_stream_survives_the_daemon(crash_daemon: PrivateDaemon) -> None:
-    client = crash_daemon.docker.popen("run", "-i", "--name", "c", "busybox", "cat")
+    client = crash_daemon.docker.popen("run", "-i", "--name", "container", "busybox", "cat")
     assert client.stdin is not None and client.stdout is not None
     client.stdin.write(b"before\n")
     client.stdin.flush()
     assert client.stdout.readline() == b"before\n"
-    monitors_stream = crash_daemon.docker.inspect("c")["State"]["Pid"]
+    monitors_stream = crash_daemon.docker.inspect("container")["State"]["Pid"]
     crash_daemon.kill9()
     assert is_alive(monitors_stream)
     client.kill()
     client.communicate()
     crash_daemon.start()
-    assert crash_daemon.docker.out("logs", "c") == "before"
+    assert crash_daemon.docker.out("logs", "container") == "before"
 
 
 def test_published_ports_and_names_work_after_a_crash(crash_daemon: PrivateDaemon) -> None:
@@ -235,13 +237,13 @@ def test_a_crash_of_a_monitor_keeps_the_container_its_log_and_its_exit_code(
 
 
 def test_a_monitor_and_the_daemon_killed_together(crash_daemon: PrivateDaemon) -> None:
-    pid = run_detached(crash_daemon, "c", "sleep", "1000")
+    pid = run_detached(crash_daemon, "container", "sleep", "1000")
     monitor = monitor_of(pid)
     crash_daemon.kill9()
     os.kill(monitor, signal.SIGKILL)
     assert wait_until_dead(monitor)
     crash_daemon.start()
-    state = crash_daemon.docker.inspect("c")["State"]
+    state = crash_daemon.docker.inspect("container")["State"]
     assert state["Running"] == is_alive(pid)
     assert (state["Pid"] == pid) == state["Running"]
 
@@ -249,7 +251,7 @@ def test_a_monitor_and_the_daemon_killed_together(crash_daemon: PrivateDaemon) -
 def test_everything_killed_at_once_leaves_no_trace(crash_daemon: PrivateDaemon) -> None:
     before = crash_daemon.leftovers()
     for number in range(3):
-        run_detached(crash_daemon, f"c{number}", "sleep", "1000")
+        run_detached(crash_daemon, f"container-{number}", "sleep", "1000")
     pids = list(crash_daemon.children())
     crash_daemon.kill9()
     for pid in pids:
@@ -261,13 +263,7 @@ def test_everything_killed_at_once_leaves_no_trace(crash_daemon: PrivateDaemon) 
     rows = crash_daemon.docker.out("ps", "-a", "--format", "{{.State}}").split()
     assert rows == ["exited"] * 3
     crash_daemon.remove_containers()
-    assert not without_helpers(crash_daemon.wait_for_leftovers(before), crash_daemon)
-
-
-def without_helpers(more: Leftovers, daemon: PrivateDaemon) -> Leftovers:
-    """What is too much, without the new daemon and its spawner."""
-    own = {line for line in more.processes if "seomd" in line or "spawner" in line}
-    return more.minus(Leftovers(processes=frozenset(own)))
+    assert not crash_daemon.wait_for_leftovers(before, processes=False)
 
 
 @pytest.mark.parametrize(("call", "when"), DAEMON_POINTS, ids=lambda value: str(value).replace(",", "|"))
@@ -285,7 +281,7 @@ def test_a_crash_of_the_daemon_at_a_system_call(crash_daemon: PrivateDaemon, cal
         crash_daemon.start()
     check_the_books(crash_daemon, bystander)
     crash_daemon.api.delete("/containers/victim", force="1", v="1")
-    assert not without_helpers(crash_daemon.wait_for_leftovers(before), crash_daemon)
+    assert not crash_daemon.wait_for_leftovers(before, processes=False)
     assert crash_daemon.docker.out("run", "--rm", "--name", "victim", "busybox", "echo", "again") == "again"
 
 
@@ -300,7 +296,7 @@ def test_a_crash_of_a_monitor_at_a_system_call(crash_daemon: PrivateDaemon, call
             pass
     check_the_books(crash_daemon, bystander)
     crash_daemon.api.delete("/containers/victim", force="1", v="1")
-    assert not without_helpers(crash_daemon.wait_for_leftovers(before), crash_daemon)
+    assert not crash_daemon.wait_for_leftovers(before, processes=False)
     assert crash_daemon.docker.out("run", "--rm", "--name", "victim", "busybox", "echo", "again") == "again"
 
 
