@@ -4,6 +4,7 @@ stored as running, monitor answers      -> watched again
 stored as running, exit record is there -> settled with its exit code
 stored as running, nothing is there     -> settled with 255: host or monitor and init were killed
 stored as removing                      -> removed
+processes and cgroups without a monitor -> killed, removed: nobody could tell how they end
 directories without a row               -> deleted
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from pathlib import Path
 
 from seom.containers.runtime import ExitRecord, Workload
 from seom.engine import mounts
@@ -19,6 +21,7 @@ from seom.engine.container import Container, Status, now_ns
 from seom.engine.engine import Engine
 from seom.engine.host import boot_id
 from seom.engine.restart import wants_start_with_daemon
+from seom.linux.cgroup import Cgroup
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +65,35 @@ async def _recover_running(engine: Engine, container: Container) -> None:
         await engine.networks.recover(container.member())
         lifecycle.resume_watch(container, found)
         return
+    await asyncio.to_thread(_end, engine.containers.cgroup(container))
     await lifecycle.settle(
         container, found or ExitRecord(code=LOST_EXIT, finished_at_ns=now_ns(), oom_killed=False)
     )
 
 
+def _end(cgroup: Cgroup) -> None:
+    if cgroup.exists():
+        cgroup.kill()
+        cgroup.remove()
+
+
 def _sweep(engine: Engine) -> None:
-    """Delete the directories of containers that are not in the database."""
+    """Delete the directories and cgroups of containers that are not in the database."""
     known = {container.id for container in engine.containers.all()}
+    parent = engine.settings.cgroup_parent
+    names = {entry.name for folder in Cgroup(parent).folders for entry in _directories(Path(folder))}
+    for name in names - known:
+        log.info("ending what is left in cgroup %s", name[:12])
+        _end(Cgroup(f"{parent}/{name}"))
     for root in (engine.settings.data_root, engine.settings.run_dir):
         for entry in (root / "containers").iterdir():
             if entry.name not in known:
                 log.info("removing what is left of container %s", entry.name[:12])
                 shutil.rmtree(entry, ignore_errors=True)
+
+
+def _directories(folder: Path) -> list[Path]:
+    try:
+        return [entry for entry in folder.iterdir() if entry.is_dir()]
+    except FileNotFoundError:
+        return []
