@@ -155,9 +155,14 @@ class Connection:
         self._socket = _connect(address)
         self._buffer = b""
 
-    def fileno(self) -> int:
-        """For poll(2)."""
-        return self._socket.fileno()
+    def is_closed(self) -> bool:
+        """Whether the daemon has ended it meanwhile, as it does with idle connections and when it ends."""
+        try:
+            return not self._socket.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def close(self) -> None:
         """Close it; a request under way is lost."""
@@ -279,6 +284,8 @@ class Client:
         if body is not None:
             content = jsontext.encode(body).encode("utf-8", "surrogateescape")
             fields["Content-Type"] = "application/json"
+        if self._connection is not None and self._connection.is_closed():
+            self.close()
         if self._connection is None:
             self._connection = self.connect()
         self._connection.begin(method, path + query(parameters or {}), content, fields)

@@ -20,9 +20,18 @@ DEFAULT_ADDRESS = "unix:///run/seom/seom.sock"
 
 def main() -> None:
     """Run this process's command line and leave, without tearing the interpreter down."""
+    _fill_standard_descriptors()
     # A reader of stdout that goes away ends the command, as it ends every other one.
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     os._exit(run(sys.argv[1:]))
+
+
+def _fill_standard_descriptors() -> None:
+    """Open /dev/null where the caller closed stdin, stdout or stderr: no socket shall get their numbers."""
+    descriptor = 0
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
 
 
 def run(argv: list[str]) -> int:

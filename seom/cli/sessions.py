@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 
 from seom.cli import credentials, output, terminal
 from seom.cli.client import Client, Connection, Response, query
-from seom.cli.errors import CommandError, DaemonError
+from seom.cli.errors import CommandError, ConnectionFailed, DaemonError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+_SUCCESSOR_TRIES = 40
+_SUCCESSOR_INTERVAL_MS = 250
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 
 
@@ -47,24 +50,34 @@ def resizer(client: Client, path: str) -> Callable[[], None]:
     def resize() -> None:
         rows, columns = terminal.size(1)
         if rows or columns:
-            client.send("POST", path, {"h": str(rows), "w": str(columns)}).read()
+            _attempt(client, path, {"h": str(rows), "w": str(columns)})
 
     return resize
 
 
 def signaller(client: Client, container: str) -> Callable[[int], None]:
-    """A function that passes a signal on to the container."""
+    """A function that passes a signal on to the container; one that has just ended needs none."""
 
     def send(number: int) -> None:
-        client.send("POST", f"/containers/{container}/kill", {"signal": str(number)}).read()
+        _attempt(client, f"/containers/{container}/kill", {"signal": str(number)})
 
     return send
+
+
+def _attempt(client: Client, path: str, parameters: dict[str, object]) -> None:
+    """POST without looking at the outcome: the conversation goes on even while there is no daemon."""
+    try:
+        client.send("POST", path, parameters).read()
+    except ConnectionFailed:
+        client.close()
 
 
 class Waiting:
     """A wait for a container's exit that was begun before its start, so that no exit is missed."""
 
     def __init__(self, client: Client, container: str, condition: str) -> None:
+        self._client = client
+        self._container = container
         self._connection: Connection = client.connect()
         self._connection.begin("POST", f"/containers/{container}/wait?condition={condition}")
         self._response: Response = self._connection.answer().check()
@@ -75,12 +88,33 @@ class Waiting:
 
     def status(self) -> int:
         """The exit status; 125 and a message when the wait itself failed."""
-        result: dict[str, Any] = self._response.json()
+        try:
+            result: dict[str, Any] = self._response.json()
+        except ConnectionFailed:
+            result = self._ask_again()
         error = result.get("Error") or {}
         if error.get("Message"):
             output.error(f"Error waiting for container: {error['Message']}")
             return 125
         return int(result["StatusCode"])
+
+    def _ask_again(self) -> dict[str, Any]:
+        """The status from the daemon's successor: containers outlive a daemon. Raises CommandError."""
+        for _ in range(_SUCCESSOR_TRIES):
+            try:
+                answer = self._client.connect()
+                answer.begin("POST", f"/containers/{self._container}/wait?condition=not-running")
+                return dict(answer.answer().check().json())
+            except ConnectionFailed as error:
+                problem: CommandError = error
+                select.poll().poll(_SUCCESSOR_INTERVAL_MS)
+            except DaemonError as error:
+                problem = CommandError(
+                    f"the daemon ended, and its successor cannot tell the exit status: {error.reason}",
+                    125,
+                )
+                break
+        raise problem
 
 
 def start_failure(error: DaemonError) -> CommandError:

@@ -15,6 +15,7 @@ import os
 import select
 
 from seom.cli import output
+from seom.cli.errors import Exit
 from seom.cli.terminal import DetachFilter, RawMode
 
 TYPE_CHECKING = False
@@ -23,8 +24,21 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 65536
 _PENDING_LIMIT = 262144
-_NOT_FORWARDED = frozenset(
-    (_signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG, _signal.SIGKILL, _signal.SIGSTOP, _signal.SIGWINCH)
+_ENDING = frozenset((_signal.SIGTERM, _signal.SIGHUP))
+# Not forwarded: what cannot be caught, what concerns only this process, and its own faults.
+_KEPT = frozenset(
+    (
+        *(
+            _signal.SIGKILL,
+            _signal.SIGSTOP,
+            _signal.SIGCHLD,
+            _signal.SIGPIPE,
+            _signal.SIGURG,
+            _signal.SIGWINCH,
+        ),
+        *(_signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL, _signal.SIGABRT, _signal.SIGTRAP),
+        *(_signal.SIGSYS, 32, 33),
+    )
 )
 
 
@@ -97,7 +111,7 @@ class SignalPipe:
 
 def forwarded_signals() -> frozenset[int]:
     """Every signal that --sig-proxy passes on to the container's process."""
-    return frozenset(range(1, _signal.NSIG)) - _NOT_FORWARDED - frozenset((32, 33))
+    return frozenset(range(1, _signal.NSIG)) - _KEPT
 
 
 class Session:
@@ -145,7 +159,7 @@ class Session:
             self._run(begin)
 
     def _run(self, begin: Callable[[], None] | None) -> None:
-        signals: frozenset[int] = frozenset()
+        signals = _ENDING
         if self._on_resize is not None:
             signals |= {_signal.SIGWINCH}
         if self._on_signal is not None:
@@ -247,5 +261,7 @@ class Session:
         for number in numbers:
             if number == _signal.SIGWINCH and self._on_resize is not None:
                 self._on_resize()
-            elif self._on_signal is not None and number != _signal.SIGWINCH:
+            elif self._on_signal is not None:
                 self._on_signal(number)
+            elif number in _ENDING:
+                raise Exit(128 + number)

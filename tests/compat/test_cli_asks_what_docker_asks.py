@@ -205,7 +205,7 @@ def meaningful(value: Any) -> Any:
     """Without what says nothing: null, empty, zero, false, defaults; lists sorted where no order is meant."""
     if isinstance(value, dict):
         kept = {name: meaningful(item) for name, item in value.items() if name != "ConsoleSize"}
-        for name in kept.keys() & {"Env", "CapAdd", "CapDrop", "Ulimits"} | (
+        for name in kept.keys() & {"Env", "CapAdd", "CapDrop", "Ulimits", "Binds"} | (
             {"Config"} if "Driver" in kept else set()
         ):
             kept[name] = sorted(kept.get(name) or (), key=str)
@@ -221,8 +221,8 @@ def asked(cli: DockerCli, api: CannedApi, argv: list[str], method: str, path: st
 
 
 def compare(api: CannedApi, config: Path, argv: list[str], method: str, path: str) -> None:
-    docker = asked(DockerCli(api.socket, config), api, argv, method, path)
-    seom = asked(SeomCli(api.socket, config), api, argv, method, path)
+    docker = asked(DockerCli(api.path, config), api, argv, method, path)
+    seom = asked(SeomCli(api.path, config), api, argv, method, path)
     assert seom.query == docker.query
     bodies = [meaningful(question.json() if question.body else {}) for question in (seom, docker)]
     assert bodies[0] == bodies[1]

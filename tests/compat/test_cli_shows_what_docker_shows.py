@@ -429,7 +429,7 @@ def shown(cli: DockerCli, argv: list[str]) -> tuple[int, str, str]:
 
 
 def both(api: CannedApi, config: Path, argv: list[str]) -> tuple[tuple[int, str, str], tuple[int, str, str]]:
-    return shown(DockerCli(api.socket, config), argv), shown(SeomCli(api.socket, config), argv)
+    return shown(DockerCli(api.path, config), argv), shown(SeomCli(api.path, config), argv)
 
 
 @pytest.mark.parametrize("argv", COMMANDS, ids=" ".join)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -31,9 +32,10 @@ class Question:
 class CannedApi:
     """Answers by "METHOD /path": a JSON value, bytes, or (status, value); a context manager."""
 
-    socket: Path
+    path: Path
     answers: dict[str, Any]
     questions: list[Question] = field(default_factory=list)
+    connections: list[socket.socket] = field(default_factory=list)
 
     def __enter__(self) -> CannedApi:
         api = self
@@ -52,7 +54,7 @@ class CannedApi:
             def address_string(self) -> str:
                 return "unix"
 
-        self.server = ThreadingUnixStreamServer(str(self.socket), Handler)
+        self.server = ThreadingUnixStreamServer(str(self.path), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         return self
@@ -62,7 +64,7 @@ class CannedApi:
     ) -> None:
         self.server.shutdown()
         self.server.server_close()
-        self.socket.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def asked(self, method: str, path: str) -> Question:
         """The last such request."""
@@ -76,6 +78,7 @@ class CannedApi:
             path = "/" + path.split("/", 2)[2]
         body = read_body(handler)
         headers = {name.lower(): value for name, value in handler.headers.items()}
+        self.connections.append(handler.connection)
         self.questions.append(Question(handler.command, path, parse_qs(url.query), headers, body))
         answer = self.answers.get(f"{handler.command} {path}", (404, {"message": f"page not found: {path}"}))
         status, value = answer if isinstance(answer, tuple) else (200, answer)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
+import subprocess
 import tarfile
+import termios
 from pathlib import Path
 
 import pytest
@@ -263,6 +266,33 @@ def test_reset_asks_and_then_removes_everything(own_daemon: PrivateDaemon, tmp_p
     assert "extra" not in seom.out("network", "ls")
     own_daemon.restart()
     assert seom.out("network", "ls", "--format", "{{.Name}}").split() == ["bridge", "host", "none"]
+
+
+def test_a_run_outlives_a_crash_of_the_daemon(own_daemon: PrivateDaemon, tmp_path: Path) -> None:
+    seom = SeomCli(own_daemon.socket, tmp_path / "config")
+    process = seom.popen("run", "-i", "busybox", "sh", "-c", "echo ready; read x; echo got $x; exit 5")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    own_daemon.kill9()
+    own_daemon.start()
+    output, _ = process.communicate(b"it\n", timeout=30)
+    assert (process.returncode, output) == (5, b"got it\n")
+
+
+def test_a_terminal_is_put_back_when_the_client_is_ended(seom: SeomCli) -> None:
+    terminal = seom.terminal("run", "--rm", "-it", "busybox", "sh", "-c", "echo ready; exec cat")
+    terminal.expect("ready")
+    raw = termios.tcgetattr(terminal.master)[3]
+    terminal.process.send_signal(signal.SIGTERM)
+    assert terminal.process.wait(30) == 143
+    cooked = termios.tcgetattr(terminal.master)[3]
+    assert (bool(raw & termios.ICANON), bool(cooked & termios.ICANON)) == (False, True)
+
+
+def test_closed_standard_descriptors_are_no_obstacle(seom: SeomCli) -> None:
+    command = shlex.join(seom.command("run", "--rm", "-i", "busybox", "sh", "-c", "cat; exit 3"))
+    done = subprocess.run(["sh", "-c", f"{command} <&- >&- 2>&-"], env=seom.environment, timeout=60)
+    assert done.returncode == 3
 
 
 def test_a_daemon_that_goes_away_is_said_so(own_daemon: PrivateDaemon, tmp_path: Path) -> None:

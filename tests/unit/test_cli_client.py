@@ -108,7 +108,7 @@ def test_a_missing_daemon_is_explained_with_what_to_do(short_tmp_path: Path) -> 
 
 def test_one_connection_serves_many_requests_and_bodies_of_every_kind(short_tmp_path: Path) -> None:
     with CannedApi(short_tmp_path / "s", {"POST /a": {"n": 1}, "GET /b": [1, 2]}) as api:
-        client = Client(f"unix://{api.socket}")
+        client = Client(f"unix://{api.path}")
         assert client.call("POST", "/a", {"x": "1 2", "all": True, "none": None}, {"k": "é"}).json() == {
             "n": 1
         }
@@ -118,6 +118,16 @@ def test_one_connection_serves_many_requests_and_bodies_of_every_kind(short_tmp_
     assert first.json() == {"k": "é"}
     assert first.query == {"x": ["1 2"], "all": ["1"]}
     assert second.body == b"abcd"
+
+
+def test_a_connection_that_the_daemon_closed_meanwhile_is_replaced(short_tmp_path: Path) -> None:
+    with CannedApi(short_tmp_path / "s", {"GET /b": 1}) as api:
+        client = Client(f"unix://{api.path}")
+        assert client.get("/b") == 1
+    with CannedApi(short_tmp_path / "s", {"GET /b": 2}):
+        for connection in api.connections:
+            connection.shutdown(socket.SHUT_RDWR)
+        assert client.get("/b") == 2
 
 
 def test_quoting() -> None:

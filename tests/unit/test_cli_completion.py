@@ -51,7 +51,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CannedApi]:
     ],
 )
 def test_candidates(api: CannedApi, words: list[str], expected: list[str]) -> None:
-    found = complete.candidates(words, Client(f"unix://{api.socket}"))
+    found = complete.candidates(words, Client(f"unix://{api.path}"))
     assert [value for value, _ in found] == expected
 
 
@@ -85,7 +85,7 @@ def test_bash_completes(api: CannedApi, line: str, expected: list[str]) -> None:
         _seom
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    environment = {"SEOM_HOST": f"unix://{api.socket}", "PATH": "/usr/bin:/bin"}
+    environment = {"SEOM_HOST": f"unix://{api.path}", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(["bash", "-c", program], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == expected, done.stderr
 
@@ -99,7 +99,7 @@ def test_fish_completes(
 ) -> None:
     fish = needs_program("fish")
     program = f"set PATH {PROGRAM.parent} $PATH; seom completion fish | source; complete -C {line!r}"
-    environment = {"SEOM_HOST": f"unix://{api.socket}", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+    environment = {"SEOM_HOST": f"unix://{api.path}", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
     done = subprocess.run(
         [fish, "--no-config", "-c", program], env=environment, capture_output=True, text=True
     )

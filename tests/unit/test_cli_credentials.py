@@ -70,7 +70,7 @@ def test_a_damaged_file_is_named(config: Path) -> None:
 def test_login_stores_and_logout_removes(tmp_path: Path, short_tmp_path: Path) -> None:
     answers = {"POST /auth": {"Status": "Login Succeeded", "IdentityToken": ""}}
     with CannedApi(short_tmp_path / "s", answers) as api:
-        seom = SeomCli(api.socket, tmp_path / "config")
+        seom = SeomCli(api.path, tmp_path / "config")
         done = seom("login", "-u", "me", "--password-stdin", "reg.example:5000", input="secret\n")
         assert (done.returncode, done.stdout.strip()) == (0, "Login Succeeded")
         assert api.asked("POST", "/auth").json()["password"] == "secret"
@@ -84,7 +84,7 @@ def test_login_stores_and_logout_removes(tmp_path: Path, short_tmp_path: Path) -
 def test_a_refused_login_stores_nothing(tmp_path: Path, short_tmp_path: Path) -> None:
     answers = {"POST /auth": (401, {"message": "unauthorized: incorrect username or password"})}
     with CannedApi(short_tmp_path / "s", answers) as api:
-        done = SeomCli(api.socket, tmp_path / "config")("login", "-u", "me", "-p", "x", "reg.example")
+        done = SeomCli(api.path, tmp_path / "config")("login", "-u", "me", "-p", "x", "reg.example")
     assert done.returncode == 1
     assert "unauthorized: incorrect username or password" in done.stderr
     assert not (tmp_path / "config/config.json").exists()
