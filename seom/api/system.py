@@ -48,6 +48,7 @@ def routes(engine: Engine) -> list[web.RouteDef]:
         web.get("/plugins/{name:.+}/json", no_such_plugin),
         web.post("/build/prune", prune_builds),
         web.post("/swarm/leave", not_in_a_swarm),
+        web.put("/volumes/{name}", not_a_manager),
         *(web.get(path, not_a_manager) for path in SWARM_PATHS),
         *(web.route("*", path + "/{rest:.+}", not_a_manager) for path in SWARM_PATHS),
     ]

@@ -26,6 +26,7 @@ from seom.engine.volumes import Volumes
 from seom.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from seom.oci import runtime_spec as oci
 from seom.volumes.local import ANONYMOUS_LABEL, check_name
+from seom.volumes.propagation import refusal
 
 __all__ = [
     "MountPoint",
@@ -215,6 +216,13 @@ def rootfs_propagation(points: Iterable[MountPoint]) -> str:
 
 
 def _check_bind_source(point: MountPoint) -> None:
+    _make_bind_source(point)
+    reason = refusal(point.source, point.propagation)
+    if reason:
+        raise InvalidParameter(reason)
+
+
+def _make_bind_source(point: MountPoint) -> None:
     if os.path.exists(point.source):
         return
     if not point.create_source:

@@ -231,7 +231,8 @@ class Volumes:
     async def fill(self, name: str, path: str, lowers: Sequence[str]) -> None:
         """Copy what an image has at path into a volume that is empty and not in use by a running container.
 
-        lowers are the directories of the image's layers, topmost first. Raises SystemFailure.
+        lowers are the directories of the image's layers, topmost first.
+        Raises InvalidParameter when path is a file there, SystemFailure.
         """
         async with self._lock(name):
             volume = self.find(name)
@@ -239,6 +240,10 @@ class Volumes:
                 return
             try:
                 await asyncio.to_thread(copy_up, lowers, path, volume.mountpoint)
+            except NotADirectoryError as error:
+                raise InvalidParameter(
+                    f"cannot mount volume over existing file, file exists {path}"
+                ) from error
             except OSError as error:
                 raise SystemFailure(
                     f"cannot copy the image's {path} into volume {name}: {error.strerror}; "

@@ -24,10 +24,10 @@ def copy_up(lowers: Sequence[str], path: str, volume: Path) -> bool:
     """Fill an empty volume with the content of path in the merged layers (topmost first).
 
     Owner, mode, times, extended attributes and hard links are kept; the volume's own directory
-    takes those of path. Nothing happens when the volume has content or path is no directory.
+    takes those of path. Nothing happens when the volume has content or the image has nothing at path.
     The copy takes the place of the volume's directory when it is whole: whatever happens, the volume
     is empty or complete. No container may have it mounted. Returns whether something was done.
-    Raises OSError. Blocks.
+    Raises NotADirectoryError when path is a file, OSError. Blocks.
     """
     if not lowers or os.listdir(volume):
         return False
@@ -59,7 +59,7 @@ def _open_directory(root: int, path: str) -> int | None:
     try:
         return openat2(root, path, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_IN_ROOT)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if error.errno in (errno.ENOENT, errno.ELOOP):
             return None
         raise
 

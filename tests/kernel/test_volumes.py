@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -233,3 +235,32 @@ def test_pins_of_a_killed_daemon_are_removed_at_the_next_start(tmp_path: Path) -
         await release([point], "one", volumes)
 
     play(tmp_path, scenario)
+
+
+def test_a_volume_does_not_cover_a_file_of_the_image(tmp_path: Path, layers: list[str]) -> None:
+    async def scenario(volumes: Volumes) -> None:
+        await volumes.create("data")
+        for path in ("/data/kept", "/data/kept/below"):
+            point = MountPoint(type="volume", name="data", destination=path, copy_data=True)
+            with pytest.raises(InvalidParameter, match=f"over existing file, file exists {path}"):
+                await populate([point], layers, volumes)
+
+    play(tmp_path, scenario)
+
+
+def test_a_bind_propagates_only_from_a_mount_that_does(tmp_path: Path) -> None:
+    script = f"""
+from seom.linux import mount as m
+from seom.linux.namespaces import unshare, CLONE_NEWNS
+from seom.volumes.propagation import refusal
+unshare(CLONE_NEWNS)
+path = {str(tmp_path)!r}
+m.mount(path, path, None, m.MS_BIND)
+for propagation in (m.MS_PRIVATE, m.MS_SHARED):
+    m.mount(None, path, None, propagation)
+    for wanted in ("rprivate", "rslave", "rshared"):
+        print(refusal(path, wanted))
+"""
+    lines = subprocess.check_output([sys.executable, "-c", script], text=True).split("\n")
+    text = f"path {tmp_path} is mounted on {tmp_path} but it is not a"
+    assert lines == ["", f"{text} shared or slave mount", f"{text} shared mount", "", "", "", ""]

@@ -141,3 +141,51 @@ def test_a_reader_that_goes_away_ends_the_program(own_daemon: PrivateDaemon) -> 
 def programs(daemon: PrivateDaemon) -> int:
     """How many processes deal with container files."""
     return sum("archive_server" in command for command in daemon.children().values())
+
+
+@pytest.fixture
+def shared_mount(tmp_path: Path) -> Iterator[Path]:
+    """A directory of the host that is a shared mount."""
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    subprocess.run(["mount", "--bind", "--make-shared", directory, directory], check=True)
+    yield directory
+    subprocess.run(["umount", "-lR", directory], check=True)
+
+
+@pytest.mark.parametrize(("propagation", "seen"), [("rslave", True), ("rprivate", False)])
+def test_mounts_of_the_host_reach_a_container_that_asked(
+    daemon: PrivateDaemon, name: str, shared_mount: Path, propagation: str, seen: bool
+) -> None:
+    docker = daemon.docker
+    (shared_mount / "disk").mkdir()
+    volume = f"{shared_mount}:/host:{propagation}"
+    docker.out("run", "-d", "--name", name, "-v", volume, "busybox", "sleep", "1000")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", shared_mount / "disk"], check=True)
+    (shared_mount / "disk/file").touch()
+    assert docker.out("exec", name, "ls", "/host/disk") == ("file" if seen else "")
+    assert (shared_mount / "disk/file").exists()
+
+
+def test_mounts_of_a_container_reach_the_host_when_shared(
+    daemon: PrivateDaemon, name: str, shared_mount: Path
+) -> None:
+    (shared_mount / "disk").mkdir()
+    script = "mount -t tmpfs tmpfs /host/disk && touch /host/disk/file && exec sleep 1000"
+    command = ["busybox", "sh", "-c", script]
+    docker = daemon.docker
+    docker.out("run", "-d", "--name", name, "--privileged", "-v", f"{shared_mount}:/host:rshared", *command)
+    docker.out("exec", name, "sh", "-c", "until test -e /host/disk/file; do :; done")
+    assert (shared_mount / "disk/file").exists()
+
+
+def test_a_bind_that_cannot_propagate_is_refused(daemon: PrivateDaemon, name: str, tmp_path: Path) -> None:
+    directory = tmp_path / "private"
+    directory.mkdir()
+    subprocess.run(["mount", "--bind", "--make-private", directory, directory], check=True)
+    try:
+        done = daemon.docker("run", "--rm", "-v", f"{directory}:/x:rshared", "busybox", "true")
+        assert done.returncode == 125
+        assert f"path {directory} is mounted on {directory} but it is not a shared mount" in done.stderr
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
