@@ -58,16 +58,16 @@ class Connections:
         sandbox.endpoints[network.name] = endpoint
         try:
             endpoint.save(self._db)
-            await self._plug_in(sandbox, network, endpoint)
+            await self._plug_in(sandbox, member, network, endpoint)
             await self._follow_gateway(sandbox, member)
         except BaseException:
             await self._remove_endpoint(sandbox, endpoint)
             raise
         self._endpoints.announce("connect", endpoint)
 
-    async def _plug_in(self, sandbox: Sandbox, network: Network, endpoint: Endpoint) -> None:
+    async def _plug_in(self, sandbox: Sandbox, member: Member, network: Network, endpoint: Endpoint) -> None:
         plug = partial(make_plug, network, endpoint, False, False)
-        needs_dns = sandbox.dns is None and self._endpoints.services.needs_dns(sandbox)
+        needs_dns = sandbox.dns is None and self._endpoints.services.needs_dns(sandbox, member)
 
         def plug_in() -> None:
             assert sandbox.netns_fd is not None

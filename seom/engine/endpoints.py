@@ -45,7 +45,7 @@ from seom.engine.network_wishes import (
     wishes_of,
 )
 from seom.engine.sandbox_services import SandboxServices
-from seom.errors import Conflict, SystemFailure
+from seom.errors import Conflict, NotFound, SystemFailure
 from seom.linux.network_namespace import open_network_of
 from seom.network.bridge import new_veth_name
 from seom.network.definition import HOST, OPTION_HOST_IP
@@ -53,7 +53,7 @@ from seom.network.departures import Departures
 from seom.network.dns_sockets import open_dns_sockets
 from seom.network.firewall import Forward
 from seom.network.host import HostNetwork
-from seom.network.ports import PortRegistry, PortTaken
+from seom.network.ports import PortImpossible, PortRegistry, PortTaken
 from seom.storage.database import Database
 
 Publish = Callable[[str, str, str, dict[str, str]], object]
@@ -231,7 +231,7 @@ class Endpoints:
             for endpoint in sandbox.endpoints.values()
             if endpoint.interface
         ]
-        needs_dns = self.services.needs_dns(sandbox)
+        needs_dns = self.services.needs_dns(sandbox, member)
 
         def make() -> None:
             # Kept at once: a cancelled caller must still find what was made.
@@ -260,6 +260,8 @@ class Endpoints:
         endpoint = Endpoint(secrets.token_hex(32), network.id, member.id, member.name, config)
         if network.pools:
             await self._leases.take(network, config, endpoint)
+            if network.id not in self._networks:
+                raise NotFound(f"network {network.name} not found")
             endpoint.interface = f"eth{number}"
         if network.driver == "bridge":
             endpoint.veth = new_veth_name()
@@ -283,7 +285,7 @@ class Endpoints:
         failed = f"driver failed programming external connectivity on endpoint {member.name} ({gateway.id}): "
         try:
             sandbox.reservation = self._ports.reserve(requests, member.name)
-        except PortTaken as error:
+        except (PortTaken, PortImpossible) as error:
             raise SystemFailure(f"{failed}{error}") from error
         except OSError as error:
             raise SystemFailure(f"{failed}{error.strerror}") from error
@@ -350,7 +352,7 @@ class Endpoints:
         return sandbox
 
     async def _reopen(self, sandbox: Sandbox, member: Member) -> None:
-        needs_dns = self.services.needs_dns(sandbox)
+        needs_dns = self.services.needs_dns(sandbox, member)
         dns_port = load_sandbox_record(self._db, member.id).dns_port
 
         def reopen() -> None:

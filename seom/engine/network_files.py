@@ -109,6 +109,12 @@ def resolver_config(member: Member, networks: Iterable[Network], embedded: bool)
     return config
 
 
+def only_local_resolvers() -> bool:
+    """Whether the host has name servers, but none that a container could reach."""
+    servers = host_resolvers().nameservers
+    return bool(servers) and not reachable_from_containers(servers, ipv6=True)
+
+
 def upstream_servers(member: Member) -> list[str]:
     """The servers that the embedded one asks for names it does not know."""
     return list(member.host.dns or []) or host_resolvers().nameservers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from ipaddress import ip_address
 
@@ -13,6 +14,8 @@ from seom.errors import InvalidParameter
 from seom.network.definition import BRIDGE, HOST, NONE
 
 Wish = tuple[Network, EndpointConfig]
+
+_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
 CONTAINER_MODE = "container:"
 SHARED = (
@@ -41,6 +44,8 @@ def check_request(config: Config, host: HostConfig, endpoints: dict[str, Endpoin
     extra_hosts(Member("", "", config, host, {}), gateway="0.0.0.0")
     for server in host.dns or []:
         _check_address(server, "invalid DNS server")
+    if config.mac_address and not _MAC.fullmatch(config.mac_address):
+        raise InvalidParameter(f"invalid MAC address: {config.mac_address}")
     if mode.startswith(CONTAINER_MODE) or mode == HOST:
         _check_shared(config, host, mode)
     if mode.startswith(CONTAINER_MODE):
@@ -90,10 +95,13 @@ def _check_address(text: str, what: str) -> None:
 def wishes_of(member: Member, find_network: Callable[[str], Network]) -> list[Wish]:
     """The networks to join and how: that of the network mode first, the others by name."""
     main = mode_network(member.host.network_mode)
-    found = [
-        (find_network(name), config or EndpointConfig())
-        for name, config in (member.endpoints or {main: None}).items()
-    ]
+    wanted: dict[str, Wish] = {}
+    for name, config in (member.endpoints or {main: None}).items():
+        network = find_network(name)
+        # One network may be wanted twice, by name and by id: what is said of it counts.
+        if config is not None or network.id not in wanted:
+            wanted[network.id] = (network, config or EndpointConfig())
+    found = list(wanted.values())
     for network, config in found:
         check_wish(network, config)
     found.sort(key=lambda wish: (main not in (wish[0].name, wish[0].id), wish[0].name))
@@ -105,6 +113,8 @@ def wishes_of(member: Member, find_network: Callable[[str], Network]) -> list[Wi
 
 def check_wish(network: Network, config: EndpointConfig) -> None:
     """Refuse what only user-defined networks can do; raises InvalidParameter in Docker's words."""
+    if config.mac_address and not _MAC.fullmatch(config.mac_address):
+        raise InvalidParameter(f"invalid MAC address: {config.mac_address}")
     ipam = config.ipam_config
     if ipam is not None:
         for text in (ipam.ipv4_address, ipam.ipv6_address):

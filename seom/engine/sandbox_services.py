@@ -44,7 +44,7 @@ class SandboxServices:
         sandbox.hosts = network_files.hosts_text(
             member, sandbox.endpoints.values(), links, str(gateway) if gateway else ""
         )
-        config = network_files.resolver_config(member, networks, self.needs_dns(sandbox))
+        config = network_files.resolver_config(member, networks, self.needs_dns(sandbox, member))
         sandbox.resolv_conf = network_files.resolv_conf_file(config)
 
     def rewrite_files(self, sandbox: Sandbox, member: Member) -> None:
@@ -54,9 +54,17 @@ class SandboxServices:
         network_files.write_in_place(directory / "hosts", sandbox.hosts)
         network_files.write_in_place(directory / "resolv.conf", sandbox.resolv_conf)
 
-    def needs_dns(self, sandbox: Sandbox) -> bool:
-        """Whether the embedded server resolves names for it: on any user-defined network."""
-        return any(network.user_defined for network in self._networks_of(sandbox))
+    def needs_dns(self, sandbox: Sandbox, member: Member) -> bool:
+        """Whether the embedded server resolves names for it.
+
+        On any user-defined network, and on the default bridge when the host's servers are all on its
+        loopback, where a container cannot reach them.
+        """
+        networks = self._networks_of(sandbox)
+        if any(network.user_defined for network in networks):
+            return True
+        on_bridge = any(network.driver == "bridge" for network in networks)
+        return on_bridge and not member.host.dns and network_files.only_local_resolvers()
 
     def start(self, sandbox: Sandbox, member: Member) -> None:
         """Serve what is not served yet: DNS sockets that are open, IPv6 sockets that hold ports."""

@@ -192,19 +192,20 @@ def bring_up(index: int, name: str = "") -> Message:
     return Message(RTM_SETLINK, body, f"bring up {name or index}")
 
 
-def bring_up_port(name: str, isolated: bool = False, hairpin: bool = False) -> Message:
+def bring_up_port(name: str, ipv6: bool, isolated: bool = False, hairpin: bool = False) -> Message:
     """Set a bridge port up, without an IPv6 link-local address of its own.
 
-    Isolated ports exchange no frames with each other; a hairpin port may send a frame back where it
-    came from.
+    ipv6 says whether the kernel has IPv6 at all. Isolated ports exchange no frames with each other;
+    a hairpin port may send a frame back where it came from.
     """
     generation = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    family = _nested(IFLA_AF_SPEC, _nested(socket.AF_INET6, generation)) if ipv6 else b""
     port = attribute(IFLA_BRPORT_ISOLATED, bytes([isolated])) + attribute(IFLA_BRPORT_MODE, bytes([hairpin]))
     body = (
         _ifinfo(0, IFF_UP, IFF_UP)
         + _text(IFLA_IFNAME, name)
         + _nested(IFLA_LINKINFO, _text(IFLA_INFO_SLAVE_KIND, "bridge") + _nested(IFLA_INFO_SLAVE_DATA, port))
-        + _nested(IFLA_AF_SPEC, _nested(socket.AF_INET6, generation))
+        + family
     )
     return Message(RTM_NEWLINK, body, f"bring up {name}")
 

@@ -16,6 +16,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 
 from seom.linux.netlink import (
@@ -77,6 +78,12 @@ def bridged_packets_are_filtered() -> bool:
         return read_sysctl("bridge/bridge-nf-call-iptables") != "0"
     except FileNotFoundError:
         return False
+
+
+@cache
+def kernel_has_ipv6() -> bool:
+    """Whether the kernel was built and booted with IPv6."""
+    return os.path.exists("/proc/sys/net/ipv6")
 
 
 def bridge_name(instance: str, network_id: str, default: bool) -> str:
@@ -160,7 +167,7 @@ def plug_in(host: RouteSocket, namespace: Namespace, plug: Plug) -> None:
                 new_veth(
                     plug.veth, plug.uplink, namespace.fd, plug.interface, plug.index, plug.mac, plug.mtu
                 ),
-                bring_up_port(plug.veth, plug.isolated, hairpin),
+                bring_up_port(plug.veth, kernel_has_ipv6(), plug.isolated, hairpin),
             ]
         )
     if any(address.version == 6 for address, _ in plug.addresses):

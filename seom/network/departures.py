@@ -7,6 +7,7 @@ descriptor; only then may its address be handed out again. The kernel announces 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 from seom.linux.netlink import RTM_DELLINK, RTMGRP_LINK, RouteSocket, parse_link
@@ -54,7 +55,8 @@ class Departures:
         assert self._socket is not None
         try:
             for kind, body in self._socket.notifications():
-                if kind == RTM_DELLINK:
+                # A bridge announces the same of its port (family AF_BRIDGE), before the interface goes.
+                if kind == RTM_DELLINK and body[0] == socket.AF_UNSPEC:
                     self.forget(parse_link(body).name)
         except OSError:
             # The socket's buffer overflowed: compare with what is there.

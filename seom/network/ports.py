@@ -29,12 +29,15 @@ class PortTaken(Exception):
 
     def __init__(self, address: Address, port: int, holder: str) -> None:
         super().__init__(address, port, holder)
-        where = f"[{address}]" if address.version == 6 else str(address)
         held = f" by {holder}; stop it or choose another port" if holder else ""
-        self.text = f"Bind for {where}:{port} failed: port is already allocated{held}"
+        self.text = f"Bind for {_written(address, port)} failed: port is already allocated{held}"
 
     def __str__(self) -> str:
         return self.text
+
+
+class PortImpossible(Exception):
+    """The host cannot have the address or port at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,11 @@ class PortRegistry:
         try:
             return bind_port(protocol, address, port)
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise PortImpossible(
+                    f"Bind for {_written(address, port)} failed: cannot assign requested address: "
+                    f"no interface of this host has {address}"
+                ) from error
             if error.errno != errno.EADDRINUSE:
                 raise
             raise PortTaken(address, port, find_listener(protocol, port)) from error
@@ -155,6 +163,10 @@ class PortRegistry:
             if same and (other == address or other.is_unspecified or address.is_unspecified):
                 return holder
         return None
+
+
+def _written(address: Address, port: int) -> str:
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 def _key(published: PublishedPort) -> tuple[str, Address, int]:

@@ -613,3 +613,37 @@ async def test_datagrams_follow_a_port_that_moves_to_another_container(lab: Lab)
                 assert await asyncio.to_thread(server.recv, 100) == name.encode()
             await networks.attach(lab.member(f"{name}-takes-the-address"))
             await networks.release(sandbox.container_id)
+
+
+@in_lab
+async def test_a_port_on_an_address_that_the_host_does_not_have_is_refused(lab: Lab) -> None:
+    networks = await lab.networks()
+    with pytest.raises(SystemFailure, match=r"203\.0\.113\.1:8080 failed: cannot assign requested address"):
+        await networks.attach(lab.member("web", port_bindings=port("8080", "203.0.113.1")))
+
+
+@in_lab
+async def test_resolvers_on_the_hosts_loopback_serve_the_default_bridge(lab: Lab) -> None:
+    networks = await lab.networks()
+    resolv_conf = lab.directory / "resolv.conf"
+    resolv_conf.write_text("nameserver 127.0.0.1\nsearch example.org\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seom.network.files.HOST_RESOLV_CONF", resolv_conf)
+        web = await networks.attach(lab.member("web"))
+    assert web.resolv_conf.splitlines() == [
+        "nameserver 127.0.0.11",
+        "search example.org",
+        "options ndots:0",
+    ]
+    assert await resolve(web.netns_fd, "web", "A") == []
+
+
+@in_lab
+async def test_a_network_wanted_by_name_and_by_id_is_joined_once(lab: Lab) -> None:
+    networks = await lab.networks()
+    id = await user_network(networks)
+    wishes: dict[str, EndpointConfig | None] = {id: None, "blue": EndpointConfig(aliases=["www"])}
+    web = await networks.attach(lab.member("web", id, wishes))
+    assert list(web.endpoints) == ["blue"] and web.endpoints["blue"].dns_names[1] == "www"
+    pool = networks.find("blue").pool(4)
+    assert pool is not None and pool.taken == 1

@@ -116,6 +116,7 @@ def test_a_create_request_is_completed_with_the_network_of_its_mode() -> None:
         (HostConfig(network_mode="container:x", dns=["1.1.1.1"]), {}, "dns and the network mode"),
         (HostConfig(network_mode="host", links=["a:b"]), {}, "can't be used with links"),
         (HostConfig(dns=["nonsense"]), {}, "invalid DNS server"),
+        (HostConfig(extra_hosts=["a:b"]), {}, "invalid IP address in add-host"),
     ],
 )
 def test_conflicting_options_are_refused(
