@@ -79,6 +79,8 @@ def _copy_out(invocation: Invocation, container: str, source: str, target: str) 
         for piece in response.pieces():
             output.write_bytes(piece)
         return 0
+    if os.path.islink(target) and not os.path.isdir(target):
+        target = os.path.realpath(target)
     size = tar_files.extract(response.pieces(), source, target, rebase, ownership=options.on("archive"))
     if not options.on("quiet") and os.isatty(2):
         output.error(f"Successfully copied {units.decimal_size(size, 3)} to {os.path.abspath(target)}")
