@@ -49,6 +49,7 @@ class Journal:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.ftruncate(descriptor, _SIZE)
         self._memory = mmap.mmap(descriptor, _SIZE)
+        self._memory.madvise(mmap.MADV_RANDOM)  # no pages beyond those used
         os.close(descriptor)
         self._data = memoryview(self._memory)[_DATA_AT:]
         self._done, self._offset, self._inode, self._log_size, *lengths = self._load()

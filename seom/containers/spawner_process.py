@@ -44,7 +44,6 @@ class SpawnerProcess:
             "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             "PYTHONPATH": os.pathsep.join([_PACKAGE_PARENT, *filter(None, sys.path)]),
             "PYTHONUTF8": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
         inherited = [their_orders.fileno(), their_adoptions.fileno()]
         with their_orders, their_adoptions, ExitStack() as stack:
