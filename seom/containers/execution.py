@@ -1,19 +1,22 @@
-"""From an order to a running workload: what a freshly forked monitor does first.
+"""From an order to a running workload: what a starter does, before it hands over to the monitor.
 
-Start   cgroup with its limits -> overlay -> pipes -> sandbox.create -> Monitor.run
-Exec    pipes -> sandbox.create in the container's namespaces         -> Monitor.run
-Adopt   (the workload runs already)                                   -> Monitor.run
+    Start   cgroup with its limits -> log -> overlay -> pipes -> sandbox.create -> Started, hand over
+    Exec    pipes -> sandbox.create in the container's namespaces               -> Started, hand over
+
+The workload is made as the starter's sibling, so that it is the child of the monitor, which was there
+before it; the monitor has touched little memory and stays small.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import time
 
-from seom.containers import sandbox
+from seom.containers import messages, sandbox
 from seom.containers.limits import cgroup_settings, device_rules
-from seom.containers.messages import Adopt, Exec, Start, StreamOptions, Watch
-from seom.containers.monitor import EXIT_NAME, JOURNAL_NAME, Monitor, Workload, fail, wait_for_orphan
+from seom.containers.messages import Adopt, Exec, Failed, Log, Order, Start, Started, StreamOptions, Watch
+from seom.containers.monitor import EXIT_NAME, JOURNAL_NAME, listen
 from seom.containers.rootfs import mount_overlay
 from seom.containers.sandbox import Launch, SandboxError, describe
 from seom.linux.cgroup import Cgroup, host_layout
@@ -22,49 +25,93 @@ from seom.oci.runtime_spec import RuntimeSpec, User
 MOUNTPOINT_NAME = "rootfs"
 
 
-def start(order: Start, control: socket.socket, descriptors: list[int]) -> None:
-    """Start a container and watch over it to its end; failures are reported on control."""
+class Launched:
+    """A program that runs, and what its monitor gets."""
+
+    def __init__(self, pid: int, held: dict[str, int], kept: dict[str, int], pidfd: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.held = held
+        self.kept = kept
+        self.started_at_ns = time.time_ns()
+
+
+def carry_out(order: Order, descriptors: list[int], monitor: socket.socket) -> None:
+    """Start what is ordered and hand it to the monitor; failures are reported to the daemon."""
+    control = socket.socket(fileno=descriptors.pop(0))
+    try:
+        if isinstance(order, Start):
+            launched, watch = _start(order, descriptors)
+        else:
+            launched, watch = _exec(order, descriptors), Watch(order.streams)
+    except SandboxError as error:
+        _send(control, Failed(error.stage, error.errno, error.message), [])
+        return
+    held = list(launched.held)
+    shared = [launched.pidfd, *launched.held.values()]
+    started = Started(launched.pid, launched.started_at_ns, os.getppid(), watch, held)
+    _send(control, started, shared)
+    adopt = Adopt(
+        order.id,
+        launched.pid,
+        launched.started_at_ns,
+        watch,
+        held,
+        list(launched.kept),
+        order.attachments,
+    )
+    messages.send(monitor, adopt, [control.fileno(), *shared, *launched.kept.values(), *descriptors])
+
+
+def _send(control: socket.socket, report: messages.Report, descriptors: list[int]) -> None:
+    try:
+        messages.send(control, report, descriptors)
+    except OSError:
+        pass  # the daemon has gone; the next one will find the container
+
+
+def _start(order: Start, descriptors: list[int]) -> tuple[Launched, Watch]:
     network = descriptors.pop(0) if order.has_network else None
     group = Cgroup(order.cgroup) if order.cgroup else None
     try:
-        workload = _start(order, network, group)
-    except SandboxError as error:
+        launched = _launch_container(order, network, group)
+    except BaseException:
         if group is not None:
+            group.kill()
             group.remove()
-        fail(control, error.stage, error.errno, error.message)
-        return
-    if network is not None:
-        os.close(network)
-    kinds = {namespace.type for namespace in order.spec.linux.namespaces} if order.spec.linux else set()
-    watch = Watch(order.streams, order.log, order.directory, order.cgroup, "pid" in kinds)
-    monitor = Monitor(control, workload, watch)
-    for attachment, descriptor in zip(order.attachments, descriptors, strict=False):
-        monitor.attach(descriptor, attachment)
-    monitor.run()
+        raise
+    linux = order.spec.linux
+    private = linux is not None and any(namespace.type == "pid" for namespace in linux.namespaces)
+    return launched, Watch(order.streams, order.log, order.directory, order.cgroup, private)
 
 
-def _start(order: Start, network: int | None, group: Cgroup | None) -> Workload:
-    process_spec = order.spec.process
-    assert process_spec is not None
+def _launch_container(order: Start, network: int | None, group: Cgroup | None) -> Launched:
+    process = order.spec.process
+    assert process is not None
+    kept: dict[str, int] = {}
     stage = "directory"
     try:
         mountpoint = _prepare_directory(order)
+        kept["listener"] = listen(order.directory).detach()
         stage = "cgroup"
         if group is not None:
             _make_group(group, order.spec)
+        stage = "log"
+        staging = _open_log(order.log)
         stage = "overlay"
-        overlay = None
         if order.rootfs is not None:
-            overlay = mount_overlay(order.rootfs.lowers, order.rootfs.upper, order.rootfs.work)
+            # Kept: unmounting may have much to write, which must not delay the report of the exit.
+            kept["root"] = mount_overlay(order.rootfs.lowers, order.rootfs.upper, order.rootfs.work)
         stage = "stdio"
-        stdio, held = make_pipes(order.streams, process_spec.user)
+        stdio, held = make_pipes(order.streams, process.user)
     except OSError as error:
         raise SandboxError(stage, error.errno or 0, describe(error)) from error
+    held.update(staging)
     launch = Launch(
         order.id,
         order.spec,
-        process_spec,
-        overlay=overlay,
+        process,
+        overlay=kept.get("root"),
         mountpoint=mountpoint,
         network=network,
         cgroup=group,
@@ -73,8 +120,18 @@ def _start(order: Start, network: int | None, group: Cgroup | None) -> Workload:
         columns=order.streams.columns,
         seccomp=order.seccomp,
         init=order.init,
+        sibling=True,
     )
-    return _launch(launch, stdio, held)
+    return _launch(launch, held, kept)
+
+
+def _open_log(log: Log | None) -> dict[str, int]:
+    """See that the log can be written, and make the pipe that its journal needs."""
+    if log is None:
+        return {}
+    os.close(os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640))
+    out, into = os.pipe2(os.O_CLOEXEC)
+    return {"staging_out": out, "staging_in": into}
 
 
 def _prepare_directory(order: Start) -> str:
@@ -119,55 +176,33 @@ def make_pipes(options: StreamOptions, user: User) -> tuple[tuple[int, int, int]
     return (stdin, stdout, stderr), held
 
 
-def _launch(launch: Launch, stdio: tuple[int, int, int] | None, held: dict[str, int]) -> Workload:
+def _launch(launch: Launch, held: dict[str, int], kept: dict[str, int]) -> Launched:
     box = sandbox.create(launch)
-    for descriptor in stdio or ():
+    for descriptor in launch.stdio or ():
         os.close(descriptor)
-    try:
-        box.wait_started()
-    except SandboxError:
-        os.waitpid(box.pid, 0)
-        raise
+    box.wait_started()
     if box.terminal is not None:
         held["terminal"] = box.terminal
-    return Workload(box.pid, box.pidfd, held)
+    return Launched(box.pid, held, kept, box.pidfd)
 
 
-def execute(order: Exec, control: socket.socket, descriptors: list[int]) -> None:
-    """Run a process in a container and watch over it; failures are reported on control."""
+def _exec(order: Exec, descriptors: list[int]) -> Launched:
     container = descriptors.pop(0)
-    group = Cgroup(order.cgroup) if order.cgroup else None
     try:
         stdio, held = make_pipes(order.streams, order.process.user)
-        launch = Launch(
-            order.id,
-            None,
-            order.process,
-            cgroup=group,
-            stdio=stdio,
-            rows=order.streams.rows,
-            columns=order.streams.columns,
-            seccomp=order.seccomp,
-            join=container,
-            join_pid=order.pid,
-        )
-        workload = _launch(launch, stdio, held)
-    except SandboxError as error:
-        fail(control, error.stage, error.errno, error.message)
-        return
     except OSError as error:
-        fail(control, "stdio", error.errno or 0, describe(error))
-        return
-    os.close(container)
-    monitor = Monitor(control, workload, Watch(order.streams))
-    for attachment, descriptor in zip(order.attachments, descriptors, strict=False):
-        monitor.attach(descriptor, attachment)
-    monitor.run()
-
-
-def adopt(order: Adopt, control: socket.socket, descriptors: list[int], told: socket.socket) -> None:
-    """Take over a workload whose monitor died; the spawner may tell its wait status on told."""
-    pidfd = descriptors.pop(0)
-    held = dict(zip(order.held, descriptors, strict=True))
-    workload = Workload(order.pid, pidfd, held, order.started_at_ns, lambda: wait_for_orphan(pidfd, told))
-    Monitor(control, workload, order.watch).run()
+        raise SandboxError("stdio", error.errno or 0, describe(error)) from error
+    launch = Launch(
+        order.id,
+        None,
+        order.process,
+        cgroup=Cgroup(order.cgroup) if order.cgroup else None,
+        stdio=stdio,
+        rows=order.streams.rows,
+        columns=order.streams.columns,
+        seccomp=order.seccomp,
+        join=container,
+        join_pid=order.pid,
+        sibling=True,
+    )
+    return _launch(launch, held, {})

@@ -34,6 +34,7 @@ class Launch:
     seccomp       a compiled filter, b"": none
     exec_fifo     a FIFO opened for reading: the program is executed once there is something to read
     init          run the program below a reaper that is process 1
+    sibling       make the process a child of the caller's parent
     preserved     how many descriptors after the standard streams the program keeps
     before_pivot  called in the new process when its mounts are made
     before_exec   called in the new process right before it becomes the program
@@ -57,6 +58,7 @@ class Launch:
         "process",
         "rows",
         "seccomp",
+        "sibling",
         "spec",
         "stdio",
     )
@@ -80,6 +82,7 @@ class Launch:
         join: int | None = None,
         join_pid: int = 0,
         preserved: int = 0,
+        sibling: bool = False,
     ) -> None:
         self.name = name
         self.spec = spec
@@ -97,6 +100,7 @@ class Launch:
         self.join = join
         self.join_pid = join_pid
         self.preserved = preserved
+        self.sibling = sibling
         self.before_pivot: Callable[[], None] | None = None
         self.before_exec: Callable[[], None] | None = None
 

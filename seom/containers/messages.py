@@ -1,9 +1,10 @@
-"""What daemon, spawner and monitor say to one another: JSON in SEQPACKET messages, with descriptors.
+"""What daemon, spawner, starter and monitor say to one another: JSON in SEQPACKET messages, with descriptors.
 
-    daemon  -> monitor   Start | Exec               + [control, ...]   "orders": read by any idle monitor
+    daemon  -> starter   Start | Exec               + [control, ...]   "orders": read by any idle starter
     daemon  -> spawner   Adopt                      + [control, ...]   "adoptions"
-    monitor -> daemon    Started | Failed           + [pidfd, ...]     on "control", a socket pair of each
-                         StdinClosed | Exited                          workload's own
+    starter -> monitor   Adopt                      + [control, ...]
+    starter -> daemon    Started | Failed           + [pidfd, ...]     on "control", a socket pair of each
+    monitor -> daemon    Started, StdinClosed, Exited                  workload's own
     daemon  -> monitor   Attach                     + [connection]
                          Resize | Reopen
 
@@ -107,9 +108,10 @@ class Watch(msgspec.Struct, frozen=True):
 
 
 class Adopt(msgspec.Struct, frozen=True, tag=True):
-    """Watch over a workload whose monitor died.
+    """Watch over a workload that runs already: just started, or left by a monitor that died.
 
-    Descriptors: control, the workload's pidfd, then those of its standard streams, named in held.
+    Descriptors: control, the workload's pidfd, those of held (which a replacement of the monitor
+    would need again), those of kept (which the monitor only keeps), attachments.
     """
 
     id: str
@@ -117,6 +119,8 @@ class Adopt(msgspec.Struct, frozen=True, tag=True):
     started_at_ns: int
     watch: Watch
     held: list[str] = []
+    kept: list[str] = []
+    attachments: list[Attach] = []
 
 
 Order = Start | Exec

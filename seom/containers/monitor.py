@@ -1,13 +1,8 @@
 """The monitor: one small process beside each workload, which outlives the daemon.
 
-daemon                       monitor                               workload
+daemon                       monitor                               workload (its child)
 ------                       -------                               --------
-Start (through the
-spawner, which forks) -----> cgroup, overlay, pipes
-                             sandbox.create ------- clone3 ------> sandbox steps
-                             <------ terminal, or nothing yet ---- execve
-<--- Started + pidfd,
-     stdio descriptors -----
+(starts it: see spawner)
 Attach, Resize ------------> Relay: output to log and clients <--> writes and reads
                              <---------------- exits -------------
                              drains the pipes, removes the cgroup
@@ -17,7 +12,7 @@ Attach, Resize ------------> Relay: output to log and clients <--> writes and re
                              file system go, ends
 
 daemon dies:   "control" ends; the monitor goes on and listens on DIRECTORY/monitor.sock.
-               The next daemon connects and gets Started, with the descriptors, again.
+               The next daemon connects and gets Started, with the descriptors.
 monitor dies:  the daemon still holds the stdio descriptors; it asks the spawner, now the
                workload's parent, for a replacement monitor and hands them to it (Adopt).
 """
@@ -28,12 +23,13 @@ import os
 import select
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from seom.containers import messages
 from seom.containers.journal import Journal
 from seom.containers.log_writer import LogWriter
-from seom.containers.messages import Attach, Exited, Failed, Log, Resize, Started, StdinClosed, Watch
+from seom.containers.messages import Adopt, Attach, Exited, Log, Resize, Started, StdinClosed, Watch
 from seom.containers.poller import READABLE, Poller
 from seom.containers.relay import Relay
 from seom.linux import process, pty
@@ -80,13 +76,19 @@ class Workload:
 class Monitor:
     """Serves one workload until it has ended and its clients have been sent everything."""
 
-    def __init__(self, control: socket.socket, workload: Workload, watch: Watch) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        workload: Workload,
+        watch: Watch,
+        listener: socket.socket | None,
+    ) -> None:
         self._poller = Poller()
         self._control: socket.socket | None = control
         self._workload = workload
         self._watch = watch
         self._group = Cgroup(watch.cgroup) if watch.cgroup else None
-        self._listener: socket.socket | None = None
+        self._listener = listener
         self._exit_status: int | None = None
         self._drain_until = 0.0
         self._journal = self._open_journal(watch.log)
@@ -111,8 +113,6 @@ class Monitor:
         attrs = messages.encode_attributes(log.extra) if log.extra else b""
         writer = LogWriter(log.path, log.max_size_bytes, log.max_files, attrs)
         held = self._workload.held
-        if "staging_out" not in held:
-            held["staging_out"], held["staging_in"] = os.pipe2(os.O_CLOEXEC)
         path = f"{self._watch.directory}/{JOURNAL_NAME}"
         return Journal(path, writer, (held["staging_out"], held["staging_in"]))
 
@@ -123,15 +123,13 @@ class Monitor:
         self._relay.attach(descriptor, wanted)
 
     def run(self) -> None:
-        """Report that the workload runs, serve it, and return when all is done."""
+        """Serve the workload, and return when all is done."""
         if self._journal is not None:
             self._journal.recover()
-        if self._watch.directory:
-            self._listen()
+        if self._listener is not None:
+            self._poller.watch(self._listener.fileno(), READABLE, self._on_connection)
         self._poller.watch(self._workload.pidfd, READABLE, self._on_exit)
-        if self._control is not None:
-            self._watch_control()
-            self._report_started()
+        self._watch_control()
         while self._exit_status is None or not self._drained():
             self._poller.run_once(self._timeout_ms())
             self._relay.tick()
@@ -190,7 +188,8 @@ class Monitor:
             except OSError:
                 self._drop_control()
 
-    def _report_started(self) -> None:
+    def report_started(self) -> None:
+        """Tell the daemon that the workload runs, and hand it the descriptors."""
         load = self._workload
         self._tell(
             Started(load.pid, load.started_at_ns, os.getpid(), self._watch, list(load.held)),
@@ -198,7 +197,8 @@ class Monitor:
         )
 
     def _watch_control(self) -> None:
-        assert self._control is not None
+        if self._control is None:
+            return
         self._poller.watch(self._control.fileno(), READABLE, self._on_control)
 
     def _drop_control(self) -> None:
@@ -239,27 +239,13 @@ class Monitor:
         if self._workload.held.pop("stdin", None) is not None:
             self._tell(StdinClosed())
 
-    def _listen(self) -> None:
-        directory = os.open(self._watch.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        # Through the descriptor, since a socket's name may have only 107 bytes.
-        path = f"/proc/self/fd/{directory}/{SOCKET_NAME}"
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(path)
-        self._listener.listen(4)
-        os.close(directory)
-        self._poller.watch(self._listener.fileno(), READABLE, self._on_connection)
-
     def _on_connection(self, _: int) -> None:
         assert self._listener is not None
         connection, _address = self._listener.accept()
         self._drop_control()
         self._control = connection
         self._watch_control()
-        self._report_started()
+        self.report_started()
 
     def _close_listener(self) -> None:
         if self._listener is not None:
@@ -282,12 +268,44 @@ def write_exit_record(directory: str, record: Exited) -> None:
     os.rename(temporary, f"{directory}/{EXIT_NAME}")
 
 
-def fail(control: socket.socket, stage: str, number: int, message: str) -> None:
-    """Tell the daemon that the workload could not be started."""
+def listen(directory: str) -> socket.socket:
+    """Listen on the monitor's socket in a container's directory."""
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    # Through the descriptor, since a socket's name may have only 107 bytes.
+    path = f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
     try:
-        messages.send(control, Failed(stage, number, message))
-    except OSError:
+        os.unlink(path)
+    except FileNotFoundError:
         pass
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    listener.listen(4)
+    os.close(descriptor)
+    return listener
+
+
+def watch_over(order: Adopt, descriptors: list[int], told: socket.socket | None, report: bool) -> None:
+    """Be the monitor of a workload to its end.
+
+    told: where the spawner tells the wait status, when the workload is not the caller's child.
+    report: the daemon does not know yet that the workload is watched.
+    """
+    control = socket.socket(fileno=descriptors.pop(0))
+    pidfd = descriptors.pop(0)
+    held = {name: descriptors.pop(0) for name in order.held}
+    kept = {name: descriptors.pop(0) for name in order.kept}
+    reap = None if told is None else partial(wait_for_orphan, pidfd, told)
+    workload = Workload(order.pid, pidfd, held, order.started_at_ns, reap)
+    if "listener" in kept:
+        listener: socket.socket | None = socket.socket(fileno=kept["listener"])
+    else:
+        listener = listen(order.watch.directory) if order.watch.directory else None
+    monitor = Monitor(control, workload, order.watch, listener)
+    for attachment in order.attachments:
+        monitor.attach(descriptors.pop(0), attachment)
+    if report:
+        monitor.report_started()
+    monitor.run()
 
 
 def wait_for_orphan(pidfd: int, told: socket.socket) -> int:

@@ -82,7 +82,7 @@ def create(launch: Launch) -> Sandbox:
         child = NewProcess(launch, theirs, new_user)
         child.open_what_only_the_caller_can()
         group = launch.cgroup.open_v2() if launch.cgroup else None
-        pid, pidfd = namespaces.clone3(flags, group)
+        pid, pidfd = namespaces.clone3(flags | (namespaces.CLONE_PARENT if launch.sibling else 0), group)
         if pid == 0:
             child.become_the_program()
         child.close()

@@ -1,30 +1,37 @@
-"""The spawner: a small process with one thread, from which the monitor of each workload is forked.
+"""The spawner: a small process with one thread, from which all others are forked.
 
 The daemon has threads and much memory, so it never forks. It starts the spawner once, with the ends of
 two SEQPACKET socket pairs: on "orders" it asks for workloads, on "adoptions" it asks the spawner itself.
-A few monitors, forked ahead, wait for an order each; whichever takes one tells the spawner, which forks
-the next while the workload is already being started.
+A few pairs of processes are forked ahead: a monitor, which does nothing yet, and its child, a starter,
+which waits for an order. When one starter takes an order it tells the spawner, which forks the next pair
+while the workload is already being started.
 
-    daemon                  spawner              monitor (forked ahead)      workload
-    ------                  -------              ----------------------      --------
-    Start + [control,                            waits on "orders"
-      netns, attachments] ---------------------> takes it
-                            <------ its pid ---- cgroup, overlay, pipes
-                            forks the next       clone3 ------------------>  namespaces, mounts,
-                                                                             privileges, execve
-    <------------------- Started + [pidfd, stdio] on control
-    ...
-    <------------------- Exited ---------------- <------------------ exits
+    daemon                  spawner   monitor          starter                     workload
+    ------                  -------   -------          -------                     --------
+    Start + [control,                 waits for        waits on "orders"
+      netns, attachments] ---------------------------> takes it
+                            <------------------------- "taken"
+                            forks                      cgroup, overlay, pipes
+                            the next                   clone3 ------------------>  namespaces, mounts,
+                            pair                                                   privileges, execve
+    <------------------- Started + [pidfd, stdio] ---- on control
+                                      <-- Adopt + all  exits
+    Attach, Resize -----------------> Relay <------------------------------------> output, input
+    <------------------- Exited ----- <------------------------------------------- exits
 
-    Exec + [control, pidfd] -------------------> setns(pid), clone3 ------>  cgroup, setns, privileges,
-    <------------------- Started + [pidfd, stdio]                            execve
+    Exec + [control, pidfd] -------------------------> setns(pid), clone3 ------>  cgroup, setns,
+    <------------------- Started + [pidfd, stdio] ----                             privileges, execve
 
     Adopt + [control,
-      pidfd, stdio] ------> forks -------------> goes on where the dead monitor was
+      pidfd, stdio] ------> forks --> goes on where the dead monitor was
+
+The workload is the starter's sibling, so the monitor is its parent and sees its exit. The two are apart
+because a starter runs much code, and every page that Python touches after a fork is a page of memory:
+the monitor, which stays, has touched little.
 
 The spawner is the subreaper of what it forks: a workload that loses its monitor becomes its child, and
 it tells the replacement monitor the wait status that only a parent can see. When the daemon's sockets
-end, it ends, and so do the monitors without an order; the others go on.
+end, it ends, and so do the pairs without an order; the others go on.
 """
 
 from __future__ import annotations
@@ -40,6 +47,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from seom.containers import cgroup_mounts, execution, messages, rootfs
 from seom.containers.messages import Adopt, Log, Start, Started, StreamOptions, Watch
+from seom.containers.monitor import watch_over
 from seom.containers.mount_options import MountOptions
 from seom.containers.poller import READABLE, Poller
 from seom.linux import capabilities, namespaces, process
@@ -49,13 +57,13 @@ from seom.oci.runtime_spec import Linux, Mount, Namespace, Process, Resources, R
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MONITORS_AHEAD = 2
+PAIRS_AHEAD = 2
 _PID = struct.Struct("=i")
 _MOST_UNCLAIMED = 4096
 
 
 class Spawner:
-    """Forks monitors, keeps a few ahead of the orders, reaps."""
+    """Forks monitors and starters, keeps a few ahead of the orders, reaps."""
 
     def __init__(self, orders: socket.socket, adoptions: socket.socket) -> None:
         self._orders = orders
@@ -76,7 +84,7 @@ class Spawner:
         for descriptor in (self._adoptions.fileno(), self._wake_reader, self._taken_reader):
             poll.register(descriptor, select.POLLIN)
         while True:
-            while len(self._idle) < MONITORS_AHEAD:
+            while len(self._idle) < PAIRS_AHEAD:
                 self._fork_ahead()
             ready = {descriptor for descriptor, _ in poll.poll()}
             if self._taken_reader in ready:
@@ -91,25 +99,36 @@ class Spawner:
     def _fork_ahead(self) -> None:
         pid = os.fork()
         if pid == 0:
-            self._run_monitor(self._take_order)
+            _run("seom-monitor", self._be_monitor)
         self._idle.add(pid)
 
-    def _take_order(self) -> None:
-        """In a monitor: wait for an order, and carry it out."""
+    def _be_monitor(self) -> None:
+        process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
+        mine, starters = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        starter = os.fork()
+        if starter == 0:
+            mine.close()
+            _run("seom-starter", lambda: self._be_starter(starters))
+        starters.close()
+        self._close_all()
+        if mine.recv(1):  # the starter has taken an order: the spawner may die now
+            process.prctl(process.PR_SET_PDEATHSIG, 0)
+        data, descriptors = messages.receive(mine)
+        mine.close()
+        os.waitpid(starter, 0)
+        if data:
+            watch_over(messages.decode_adopt(data), descriptors, told=None, report=False)
+
+    def _be_starter(self, monitor: socket.socket) -> None:
         process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
         warm_up(self._sample)
         data, descriptors = messages.receive(self._orders)
         if not data:
             return
-        process.prctl(process.PR_SET_PDEATHSIG, 0)
-        os.write(self._taken_writer, _PID.pack(os.getpid()))
+        monitor.send(b"t")
+        os.write(self._taken_writer, _PID.pack(os.getppid()))
         self._close_all()
-        order = messages.decode_order(data)
-        control = socket.socket(fileno=descriptors.pop(0))
-        if isinstance(order, Start):
-            execution.start(order, control, descriptors)
-        else:
-            execution.execute(order, control, descriptors)
+        execution.carry_out(messages.decode_order(data), descriptors, monitor)
 
     def _note_taken(self) -> None:
         data = os.read(self._taken_reader, 4096)
@@ -126,7 +145,7 @@ class Spawner:
             told = self._expect_status(order)
             pid = os.fork()
             if pid == 0:
-                self._run_monitor(lambda: self._adopt(order, descriptors, told))
+                _run("seom-monitor", lambda: self._be_replacement(order, descriptors, told))
             self._busy.add(pid)
             told.close()
         finally:
@@ -134,22 +153,9 @@ class Spawner:
                 os.close(descriptor)
         return True
 
-    def _adopt(self, order: Adopt, descriptors: list[int], told: socket.socket) -> None:
+    def _be_replacement(self, order: Adopt, descriptors: list[int], told: socket.socket) -> None:
         self._close_all()
-        control = socket.socket(fileno=descriptors.pop(0))
-        execution.adopt(order, control, descriptors, told)
-
-    def _run_monitor(self, work: Callable[[], None]) -> NoReturn:
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            process.set_name("seom-monitor")
-            work()
-            os._exit(0)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(1)
+        watch_over(order, descriptors, told, report=True)
 
     def _close_all(self) -> None:
         """In a monitor: give up what is the spawner's."""
@@ -200,6 +206,20 @@ class Spawner:
         self._unclaimed[pid] = status
         while len(self._unclaimed) > _MOST_UNCLAIMED:
             del self._unclaimed[next(iter(self._unclaimed))]
+
+
+def _run(name: str, work: Callable[[], None]) -> NoReturn:
+    """The whole life of a forked process."""
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        process.set_name(name)
+        work()
+        os._exit(0)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(1)
 
 
 def prepare() -> None:

@@ -10,6 +10,7 @@ from ctypes import c_int, c_size_t, c_void_p
 from seom.linux.libc import check, function, system_call
 
 CLONE_PIDFD = 0x1000
+CLONE_PARENT = 0x8000
 CLONE_NEWTIME = 0x80
 CLONE_NEWNS = 0x20000
 CLONE_NEWCGROUP = 0x2000000
@@ -65,9 +66,9 @@ def clone3(flags: int, cgroup_fd: int | None = None) -> tuple[int, int]:
     close-on-exec.
     """
     pidfd = ctypes.c_int(-1)
-    arguments = _CloneArgs(
-        flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=int(signal.SIGCHLD)
-    )
+    # A sibling sends its parent the signal that the caller would.
+    exit_signal = 0 if flags & CLONE_PARENT else int(signal.SIGCHLD)
+    arguments = _CloneArgs(flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=exit_signal)
     if cgroup_fd is not None:
         arguments.flags |= CLONE_INTO_CGROUP
         arguments.cgroup = cgroup_fd

@@ -67,7 +67,7 @@ def test_a_replaced_monitor_serves_stdin_and_new_clients(tmp_path: Path) -> None
         async with host(tmp_path) as made:
             request = made.request(spec("cat"), stdio=Stdio(False, True, True))
             workload = await made.runtime.start(request)
-            await kill_and_wait(workload.monitor_pid)
+            await kill_monitor(workload)
             client = Client()
             await workload.attach(client.attachment(stdin=True))
             await client.send(b"hello\n")
@@ -83,7 +83,7 @@ def test_a_terminal_outlives_its_monitor(tmp_path: Path) -> None:
         async with host(tmp_path) as made:
             request = made.request(spec("sh", tty=True), stdio=Stdio(True, True, False))
             workload = await made.runtime.start(request)
-            await kill_and_wait(workload.monitor_pid)
+            await kill_monitor(workload)
             client = Client()
             await workload.attach(client.attachment(stdin=True))
             await client.send(b"exit 9\n")
@@ -114,7 +114,7 @@ def test_an_exit_code_survives_the_death_of_spawner_and_monitor(tmp_path: Path) 
             workload = await made.runtime.start(request)
             assert made.runtime.spawner_pid is not None
             await kill_and_wait(made.runtime.spawner_pid)
-            await kill_and_wait(workload.monitor_pid)
+            await kill_monitor(workload)
             client = Client()
             await workload.attach(client.attachment(stdin=True))
             await client.send(b"\n")
