@@ -4,6 +4,7 @@ stored as running, monitor answers      -> watched again
 stored as running, exit record is there -> settled with its exit code
 stored as running, nothing is there     -> settled with 255: host or monitor and init were killed
 stored as removing                      -> removed
+stored as not running, but it runs      -> ended: the start had not been answered
 processes and cgroups without a monitor -> killed, removed: nobody could tell how they end
 directories without a row               -> deleted
 """
@@ -42,6 +43,9 @@ async def recover(engine: Engine) -> None:
 
 async def _recover_one(engine: Engine, container: Container) -> None:
     state = container.state
+    if not container.running:
+        # Killed between order and row: a start that nobody was told of is taken back.
+        await asyncio.to_thread(_end, engine.containers.cgroup(container))
     if state.status in (Status.REMOVING, Status.DEAD):
         state.status = Status.DEAD
         await engine.containers.remove(container)
