@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seom.engine.events import EventBus
+from seom.engine.full_disk import full_disk_explained
 from seom.engine.images import Images
 from seom.errors import InvalidParameter
 from seom.images.auth import Credentials, registry_of_account
@@ -32,7 +33,8 @@ class Distribution:
         """Pull an image, or with neither tag nor digest every tag of the repository; see Puller."""
         pull = self._puller.pull if reference.tag or reference.digest else self._puller.pull_all_tags
         try:
-            await pull(reference, report, platform, credentials)
+            with full_disk_explained(self._images.data_root):
+                await pull(reference, report, platform, credentials)
         finally:
             self._images.content_arrived()
         self._publish("pull", reference)

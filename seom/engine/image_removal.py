@@ -157,7 +157,8 @@ class Removal:
 
     def _unused_chains(self, removed: Image) -> list[str]:
         """The layers that went with an image, topmost first, named as Docker names them."""
-        still = {chain for image in self._store.all() for chain in chain_ids(image.diff_ids)}
+        lists = self._store.diff_id_lists().values()
+        still = {chain for diff_ids in lists for chain in chain_ids(diff_ids)}
         return [chain for chain in reversed(chain_ids(removed.diff_ids)) if chain not in still]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seom.engine.events import EventBus
+from seom.engine.full_disk import full_disk_explained
 from seom.engine.image_removal import Removal, User
 from seom.errors import InvalidParameter, NotFound, SeomError, SystemFailure
 from seom.images.changes import apply_changes
@@ -53,7 +54,7 @@ class Images:
         self.leases = Leases()
         self.store = ImageStore(database, self.layers)
         self.users = users
-        self._data_root = data_root
+        self.data_root = data_root
         self._events = events
         self._removal = Removal(self.store, users, self._publish)
         self._collecting = asyncio.Lock()
@@ -165,7 +166,8 @@ class Images:
             loader = ArchiveLoader(
                 self.blobs, self.layers, self.store.layers(), lease, None if quiet else tell, wanted
             )
-            loaded = await consume(chunks, loader.load)
+            with full_disk_explained(self.data_root):
+                loaded = await consume(chunks, loader.load)
             images = [self._adopt(one, report) for one in loaded]
         self.content_arrived()
         return images
@@ -236,9 +238,10 @@ class Images:
         wanted = parse_platform(platform) if platform else host_platform()
         with self.leases.lease() as lease:
             maker = ImageMaker(self.blobs, self.layers, lease)
-            made = await consume(
-                chunks, lambda source: maker.import_rootfs(source, config, _importable(wanted), message)
-            )
+            with full_disk_explained(self.data_root):
+                made = await consume(
+                    chunks, lambda source: maker.import_rootfs(source, config, _importable(wanted), message)
+                )
             image = self._add(made, reference)
         self._publish("import", image.id, reference.familiar if reference else image.id)
         return image
@@ -258,7 +261,8 @@ class Images:
             for layer in source.parent.layers:
                 lease.hold(layer.diff_id, layer.blob)
             maker = ImageMaker(self.blobs, self.layers, lease)
-            made = await in_thread(lambda: maker.commit(source, config, author, message))
+            with full_disk_explained(self.data_root):
+                made = await in_thread(lambda: maker.commit(source, config, author, message))
             return self._add(made, reference)
 
     def _add(self, made: NewImage, reference: Reference | None) -> Image:
@@ -324,7 +328,7 @@ class Images:
             self.store.mark_synced(unsynced)
 
     def _sync(self) -> None:
-        directory = os.open(self._data_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(self.data_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             syncfs(directory)
         finally:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from seom.errors import InvalidParameter, NotFound
+from seom.images.names import Names
 from seom.oci.image_config import ImageConfig, decode_image_config
 from seom.oci.reference import Reference, parse_reference
 from seom.storage.database import Database
@@ -70,6 +71,7 @@ class ImageStore:
     def __init__(self, database: Database, layers: LayerStore) -> None:
         self._db = database
         self._layers = layers
+        self._names = Names(database)
         self._held: Counter[str] = Counter()
         self._configs: dict[str, ImageConfig] = {}
 
@@ -104,17 +106,7 @@ class ImageStore:
 
     def find(self, reference: Reference) -> str | None:
         """The id of the image with this tag or digest, if there is one."""
-        if reference.digest:
-            row = self._db.row(
-                "SELECT image_id FROM repository_digest WHERE repository=? AND digest=?",
-                reference.repository,
-                reference.digest,
-            )
-        else:
-            row = self._db.row(
-                "SELECT image_id FROM tag WHERE repository=? AND tag=?", reference.repository, reference.tag
-            )
-        return row[0] if row else None
+        return self._names.find(reference)
 
     def get(self, image_id: str) -> Image:
         """The image with exactly this id, even one kept only for its containers; raises NotFound."""
@@ -130,7 +122,26 @@ class ImageStore:
     def all(self) -> list[Image]:
         """Every listed image, newest first."""
         rows = self._db.rows("SELECT * FROM image WHERE removed=0 ORDER BY created_ns DESC, id")
-        return [self._image(row) for row in rows]
+        known = self.layers()
+        diff_ids = self.diff_id_lists()
+        names = self._names.by_image()
+        return [
+            self._assembled(
+                row, [known[diff_id] for diff_id in diff_ids.get(row["id"], ())], names.get(row["id"], ())
+            )
+            for row in rows
+        ]
+
+    def diff_id_lists(self) -> dict[str, list[str]]:
+        """The layers of every listed image, lowest first, by image id."""
+        rows = self._db.rows(
+            "SELECT image_id, diff_id FROM image_layer JOIN image ON image.id=image_id"
+            " WHERE removed=0 ORDER BY image_id, position"
+        )
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            found.setdefault(row[0], []).append(row[1])
+        return found
 
     def layer_paths(self, image: Image) -> list[str]:
         """The unpacked layers for an overlay, topmost first, each at most once.
@@ -156,27 +167,17 @@ class ImageStore:
         rows = self._db.rows("SELECT id FROM image WHERE parent=? AND removed=0", image_id)
         return [row[0] for row in rows]
 
-    def tag_history(self, reference: Reference) -> list[tuple[str, int]]:
-        """What a tag meant: (image id, since when in ns), oldest first."""
-        rows = self._db.rows(
-            "SELECT image_id, tagged_ns FROM tag_history WHERE repository=? AND tag=? ORDER BY rowid",
-            reference.repository,
-            reference.tag,
-        )
-        return [(row[0], row[1]) for row in rows]
+    def references(self, image_id: str) -> list[Reference]:
+        """Every name of an image: tags, then digests."""
+        return self._names.of_image(image_id)
 
     def tags_of_repository(self, name: str) -> list[tuple[Reference, str]]:
         """Every tag of a repository named without tag or digest, with the image id; empty otherwise."""
-        try:
-            wanted = parse_reference(name)
-        except InvalidParameter:
-            return []
-        if wanted.tag or wanted.digest:
-            return []
-        rows = self._db.rows(
-            "SELECT tag, image_id FROM tag WHERE repository=? ORDER BY tag", wanted.repository
-        )
-        return [(wanted.with_tag(row[0]), row[1]) for row in rows]
+        return self._names.tags_of_repository(name)
+
+    def tag_history(self, reference: Reference) -> list[tuple[str, int]]:
+        """What a tag meant: (image id, since when in ns), oldest first."""
+        return self._names.tag_history(reference)
 
     # Changing
 
@@ -209,47 +210,25 @@ class ImageStore:
             for digest in blobs:
                 self._db.execute("INSERT OR IGNORE INTO image_blob VALUES (?,?)", image.id, digest)
             for reference in tags:
-                self._set_tag(reference, image.id)
+                self._names.set_tag(reference, image.id)
             for reference in digests:
-                self._set_digest(reference, image.id)
+                self._names.set_digest(reference, image.id)
         return self.get(image.id)
 
     def tag(self, reference: Reference, image_id: str) -> str | None:
         """Let a tag mean this image; returns the id it meant before, if another."""
         with self._db.transaction(durable=True):
             self._db.execute("UPDATE image SET tagged_ns=? WHERE id=?", time.time_ns(), image_id)
-            return self._set_tag(reference, image_id)
+            return self._names.set_tag(reference, image_id)
 
     def set_digest(self, reference: Reference, image_id: str) -> None:
         """Remember by which manifest digest a repository knows this image (after pull and push)."""
         with self._db.transaction(durable=True):
-            self._set_digest(reference, image_id)
+            self._names.set_digest(reference, image_id)
 
     def untag(self, reference: Reference) -> None:
         """Forget a tag or a digest; nothing happens if it is unknown."""
-        if reference.digest:
-            self._db.execute(
-                "DELETE FROM repository_digest WHERE repository=? AND digest=?",
-                reference.repository,
-                reference.digest,
-            )
-        else:
-            self._db.execute(
-                "DELETE FROM tag WHERE repository=? AND tag=?", reference.repository, reference.tag
-            )
-
-    def references(self, image_id: str) -> list[Reference]:
-        """Every name of an image: tags, then digests."""
-        tags = self._db.rows(
-            "SELECT repository, tag FROM tag WHERE image_id=? ORDER BY repository, tag", image_id
-        )
-        digests = self._db.rows(
-            "SELECT repository, digest FROM repository_digest WHERE image_id=? ORDER BY repository, digest",
-            image_id,
-        )
-        return [_reference(row[0], tag=row[1]) for row in tags] + [
-            _reference(row[0], digest=row[1]) for row in digests
-        ]
+        self._names.untag(reference)
 
     def remove(self, image_id: str, keep_for_containers: bool = False) -> None:
         """Forget an image and its names; its files go with the next collection.
@@ -259,8 +238,7 @@ class ImageStore:
         with self._db.transaction(durable=True):
             if keep_for_containers:
                 self._db.execute("UPDATE image SET removed=1 WHERE id=?", image_id)
-                self._db.execute("DELETE FROM tag WHERE image_id=?", image_id)
-                self._db.execute("DELETE FROM repository_digest WHERE image_id=?", image_id)
+                self._names.forget(image_id)
             else:
                 self._db.execute("DELETE FROM image WHERE id=?", image_id)
                 self._db.execute("DELETE FROM layer WHERE diff_id NOT IN (SELECT diff_id FROM image_layer)")
@@ -349,19 +327,22 @@ class ImageStore:
 
     def _image(self, row: sqlite3.Row) -> Image:
         image_id: str = row["id"]
-        config = self._configs.get(image_id)
-        if config is None:
-            config = self._configs[image_id] = decode_image_config(row["config"])
         layers = self._db.rows(
             "SELECT layer.* FROM image_layer JOIN layer USING (diff_id) WHERE image_id=? ORDER BY position",
             image_id,
         )
-        names = self.references(image_id)
+        return self._assembled(row, [_layer(layer) for layer in layers], self.references(image_id))
+
+    def _assembled(self, row: sqlite3.Row, layers: Sequence[Layer], names: Sequence[Reference]) -> Image:
+        image_id: str = row["id"]
+        config = self._configs.get(image_id)
+        if config is None:
+            config = self._configs[image_id] = decode_image_config(row["config"])
         return Image(
             id=image_id,
             config=config,
             config_bytes=row["config"],
-            layers=tuple(_layer(layer) for layer in layers),
+            layers=tuple(layers),
             repo_tags=[name.familiar for name in names if not name.digest],
             repo_digests=[name.familiar for name in names if name.digest],
             created_ns=row["created_ns"],
@@ -387,30 +368,6 @@ class ImageStore:
             "INSERT OR IGNORE INTO image_layer VALUES (?,?,?)", image_id, position, layer.diff_id
         )
 
-    def _set_tag(self, reference: Reference, image_id: str) -> str | None:
-        before = self.find(reference)
-        self._db.execute(
-            "INSERT OR REPLACE INTO tag VALUES (?,?,?)", reference.repository, reference.tag, image_id
-        )
-        if before == image_id:
-            return None
-        self._db.execute(
-            "INSERT INTO tag_history VALUES (?,?,?,?)",
-            reference.repository,
-            reference.tag,
-            image_id,
-            time.time_ns(),
-        )
-        return before
-
-    def _set_digest(self, reference: Reference, image_id: str) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO repository_digest VALUES (?,?,?)",
-            reference.repository,
-            reference.digest,
-            image_id,
-        )
-
 
 def _layer(row: sqlite3.Row) -> Layer:
     return Layer(
@@ -422,11 +379,6 @@ def _layer(row: sqlite3.Row) -> Layer:
         media_type=row["media_type"],
         boot_id=row["boot_id"],
     )
-
-
-def _reference(repository: str, tag: str = "", digest: str = "") -> Reference:
-    domain, _, path = repository.partition("/")
-    return Reference(domain, path, tag, digest)
 
 
 def _nanoseconds(moment: datetime | None) -> int:

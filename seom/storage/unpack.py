@@ -44,6 +44,7 @@ _CACHED_FOLDERS = 64
 _MOST_LINKS = 40
 _LARGEST_ID = (1 << 32) - 2
 _TIME_RANGE_NS = (-(1 << 31) * 10**9, (1 << 34) * 10**9)
+_RESERVED_PART = 20
 _CHECK_EVERY_BYTES = 64 << 20
 _CHECK_EVERY_ENTRIES = 4096
 # What the kernel says when the archive, not the disk, is to blame.
@@ -66,7 +67,8 @@ class Limits:
     """What one layer may take, so that a small upload cannot fill the disk.
 
     largest_ratio (unpacked to packed) counts only beyond ratio_from_bytes: small layers of zeros
-    are harmless. The reserve is what stays free on the file system, for its other users.
+    are harmless. The reserve is what stays free on the file system, for its other users; on a small
+    one a twentieth of it.
     """
 
     largest_layer_bytes: int = 256 << 30
@@ -216,10 +218,11 @@ class _Extractor:
     def _check_disk(self, more_bytes: int) -> None:
         disk = os.fstatvfs(self._root)
         limits = self._limits
-        full = disk.f_bavail * disk.f_frsize < limits.free_reserve_bytes + more_bytes
+        reserve_bytes = min(limits.free_reserve_bytes, disk.f_blocks * disk.f_frsize // _RESERVED_PART)
+        reserve_inodes = min(limits.free_reserve_inodes, disk.f_files // _RESERVED_PART)
+        full = disk.f_bavail * disk.f_frsize < reserve_bytes + more_bytes
         # a file system without a fixed number of inodes (btrfs) reports none at all
-        crowded = disk.f_files > 0 and disk.f_favail < limits.free_reserve_inodes
-        if full or crowded:
+        if full or (disk.f_files and disk.f_favail < reserve_inodes):
             raise OSError(errno.ENOSPC, "not enough free space to unpack the layer")
 
     # Folders

@@ -7,15 +7,19 @@ import gzip
 import io
 import json
 import os
+import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import aiohttp
 import pytest
 import zstandard
+from aiohttp import web
 
+from seom.api.images import import_image
 from seom.engine.events import EventBus
 from seom.engine.filters import Filters
 from seom.engine.image_listing import list_images, prune_filter
@@ -652,5 +656,97 @@ def test_layers_are_marked_once_they_are_on_disk(world: World) -> None:
         await world.load(ARCHIVE)
         await world.images.settled()
         assert world.images.store.unsynced() == []
+
+    run(world, scenario())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder])
+    if mounted.returncode:
+        pytest.skip("cannot mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(small_disk: Path) -> None:
+    world = World(small_disk)
+
+    async def scenario() -> None:
+        large = Tar().file("large", os.urandom(20 << 20)).content()
+        before = os.statvfs(small_disk).f_bfree
+        with pytest.raises(SystemFailure, match="no space left on device"):
+            await world.load(docker_archive(config_of([large]), [large], ["large:1"]))
+        await world.images.collect()
+        assert world.files() == set()
+        assert os.statvfs(small_disk).f_bfree > before - 100
+        (image,) = await world.load(ARCHIVE)
+        assert len(world.images.layer_paths(image)) == 2
+
+    run(world, scenario())
+    world.db.close()
+
+
+def test_an_image_is_imported_from_a_url(world: World) -> None:
+    async def create(request: web.Request) -> web.StreamResponse:
+        return await import_image(world.images, request)
+
+    async def serve(request: web.Request) -> web.Response:
+        return (
+            web.Response(body=gzip.compress(LOWER))
+            if request.path == "/root.tar"
+            else web.Response(status=404)
+        )
+
+    async def scenario() -> None:
+        application = web.Application(middlewares=[errors_to_responses])
+        application.router.add_post("/images/create", create)
+        application.router.add_get("/{path}", serve)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
+            source = f"http://{host}:{port}/root.tar"
+            async with session.post(
+                "/images/create", params={"fromSrc": source, "repo": "x", "tag": "1"}
+            ) as answer:
+                lines = (await answer.text()).splitlines()
+            image = world.images.resolve("x:1")
+            assert json.loads(lines[-1]) == {"status": image.id}
+            assert image.config.comment == f"Imported from {source}"
+            for wrong in (f"http://{host}:{port}/none", "ftp://127.0.0.1/x", "http://127.0.0.1:1/x"):
+                async with session.post("/images/create", params={"fromSrc": wrong}) as answer:
+                    assert answer.status == 400
+                    assert "cannot import from" in await answer.text()
+        await runner.cleanup()
+
+    run(world, scenario())
+
+
+@web.middleware
+async def errors_to_responses(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except SeomError as error:
+        return web.Response(status=400, text=str(error))
+
+
+def test_a_loading_client_sees_how_far_each_layer_is(world: World) -> None:
+    async def scenario() -> None:
+        large = Tar().file("large", os.urandom(9 << 20)).content()
+        archive = docker_archive(config_of([large]), [large], ["large:1"])
+        await world.images.load(pieces(archive, 1 << 20), world.lines.append)
+        told = [line for line in world.lines if line.progress_detail]
+        assert {line.status for line in told} == {"Loading layer"}
+        last = told[-1].progress_detail
+        assert last is not None
+        assert (last.current, last.total) == (len(large), len(large))
+        assert world.told == ["Loaded image: large:1"]
 
     run(world, scenario())
