@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 
 from seom.cli import output
-from seom.cli.client import quote
 from seom.cli.commands import Command, Invocation
 from seom.cli.errors import CommandError
 from seom.cli.flags import Flag
-from seom.cli.image_transfer import split_reference
+from seom.cli.image_transfer import platform_document, split_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,8 +56,11 @@ def _save(invocation: Invocation) -> int:
     folder = os.path.dirname(path)
     if path and folder and not os.path.isdir(folder):
         raise CommandError(f'failed to save image: invalid output path: directory "{folder}" does not exist')
-    names = "&".join(f"names={quote(name)}" for name in invocation.arguments)
-    write_archive(invocation.client.call("GET", f"/images/get?{names}").pieces(), path, "save")
+    parameters: dict[str, object] = {
+        "names": invocation.arguments,
+        "platform": platform_document(options.text("platform")),
+    }
+    write_archive(invocation.client.call("GET", "/images/get", parameters).pieces(), path, "save")
     return 0
 
 
@@ -74,7 +76,7 @@ def _load(invocation: Invocation) -> int:
     response = invocation.client.call(
         "POST",
         "/images/load",
-        {"quiet": quiet, "platform": options.text("platform")},
+        {"quiet": quiet, "platform": platform_document(options.text("platform"))},
         headers={"Content-Type": "application/x-tar"},
         content=read_pieces(descriptor),
     )

@@ -39,6 +39,17 @@ def full_name(reference: str) -> str:
     return f"docker.io/{reference}" if slash else f"docker.io/library/{reference}"
 
 
+def platform_document(text: str) -> dict[str, str]:
+    """The API's platform of "os[/arch[/variant]]"; {} for "". Raises CommandError."""
+    if not text:
+        return {}
+    parts = text.split("/")
+    if len(parts) > 3 or not all(parts):
+        raise CommandError(f'invalid platform "{text}": it is written os[/arch[/variant]], as in linux/amd64')
+    names = dict(zip(("os", "architecture", "variant"), parts, strict=False))
+    return dict(sorted(names.items()))
+
+
 def pull(
     client: Client, reference: str, platform: str, descriptor: int, quiet: bool, every_tag: bool = False
 ) -> None:
@@ -87,7 +98,10 @@ def _push(invocation: Invocation) -> int:
         if not options.on("quiet"):
             output.line(f"Using default tag: {tag}")
     headers = credentials.auth_header(reference) or {"X-Registry-Auth": credentials.encode_auth({})}
-    parameters: dict[str, object] = {"tag": tag, "platform": options.text("platform")}
+    parameters: dict[str, object] = {
+        "tag": tag,
+        "platform": platform_document(options.text("platform")),
+    }
     response = invocation.client.call("POST", f"/images/{name}/push", parameters, headers=headers)
     messages: Iterable[dict[str, Any]] = response.documents()
     if options.on("quiet"):

@@ -9,7 +9,7 @@ from seom.cli.errors import CommandError, DaemonError
 from seom.cli.filters import encode_filters
 from seom.cli.flags import Flag
 from seom.cli.formats import Columns
-from seom.cli.image_transfer import split_reference
+from seom.cli.image_transfer import platform_document, split_reference
 from seom.cli.timestamps import ago, local_text, rfc3339
 
 TYPE_CHECKING = False
@@ -98,7 +98,7 @@ def _images(invocation: Invocation) -> int:
 
 def _history(invocation: Invocation) -> int:
     options = invocation.options
-    parameters: dict[str, object] = {"platform": options.text("platform")}
+    parameters: dict[str, object] = {"platform": platform_document(options.text("platform"))}
     layers = invocation.client.get(f"/images/{invocation.arguments[0]}/history", parameters)
     truncate, human = not options.on("no-trunc"), options.on("human")
     text = options.text("format")

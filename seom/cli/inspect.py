@@ -6,6 +6,7 @@ from seom.cli import formats, jsontext, output
 from seom.cli.commands import Command, Invocation
 from seom.cli.errors import CommandError, DaemonError
 from seom.cli.flags import Flag
+from seom.cli.image_transfer import platform_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ _PATHS = {
 }
 
 
-def _fetch(client: Client, kinds: tuple[str, ...], name: str, size: bool) -> Any:
+def _fetch(client: Client, kinds: tuple[str, ...], name: str, size: bool, platform: str) -> Any:
     """The first kind of object that has this name. Raises DaemonError, CommandError."""
     for kind in kinds:
         parameters: dict[str, object] = {"size": size and kind == "container"}
+        if kind == "image":
+            parameters["platform"] = platform_document(platform)
         try:
             return client.get(_PATHS[kind].format(name), parameters)
         except DaemonError as error:
@@ -54,12 +57,13 @@ def _inspector(kinds: tuple[str, ...]) -> Callable[[Invocation], int]:
 def _inspect(invocation: Invocation, kinds: tuple[str, ...], size: bool) -> int:
     text = invocation.options.text("format")
     template = formats.DocumentTemplate(text) if text not in ("", "json") else None
+    platform = str(invocation.options.values.get("platform") or "")
     documents: list[Any] = []
     shown = 0
     problems: list[str] = []
     for name in invocation.arguments:
         try:
-            document = _fetch(invocation.client, kinds, name, size)
+            document = _fetch(invocation.client, kinds, name, size, platform)
         except CommandError as error:
             problems.append(error.message)
             continue
@@ -89,7 +93,7 @@ _TYPE = Flag(
     "type", "string", "Only inspect objects of the given type", complete="container image network volume"
 )
 _SIZE = Flag("size", "bool", "Display total file sizes if the type is container", short="s")
-_PLATFORM = Flag("platform", "string", "Inspect a specific platform of the multi-platform image", hidden=True)
+_PLATFORM = Flag("platform", "string", "Inspect a specific platform of the multi-platform image")
 
 INSPECT = Command(
     _inspector(("container", "image", "network", "volume")),

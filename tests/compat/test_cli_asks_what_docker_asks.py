@@ -38,6 +38,11 @@ ANSWERS: dict[str, Any] = {
     "DELETE /images/debian": [],
     "GET /containers/web/logs": b"",
     "GET /events": b"",
+    "GET /images/get": b"",
+    "GET /images/debian/history": [],
+    "GET /images/debian/json": {"Id": "x"},
+    "POST /images/reg.example/d/push": b"",
+    "POST /images/create": b"",
     "POST /images/prune": {},
     "POST /containers/prune": {},
     "POST /volumes/prune": {},
@@ -191,6 +196,16 @@ OTHERS: list[tuple[list[str], str, str]] = [
         "/networks/n/connect",
     ),
     (["network", "disconnect", "-f", "n", "web"], "POST", "/networks/n/disconnect"),
+    (["save", "--platform", "linux/arm64/v8", "debian", "b"], "GET", "/images/get"),
+    (["history", "--platform", "linux/arm64", "debian"], "GET", "/images/debian/history"),
+    (["image", "inspect", "--platform", "linux/amd64", "debian"], "GET", "/images/debian/json"),
+    (["push", "--platform", "linux/amd64", "reg.example/d:1"], "POST", "/images/reg.example/d/push"),
+    (["pull", "--platform", "linux/amd64", "reg.example/d:12"], "POST", "/images/create"),
+    (
+        ["import", "-m", "text", "-c", "ENV A=b", "--platform", "linux/arm64", "-", "x"],
+        "POST",
+        "/images/create",
+    ),
     (["top", "web", "-o", "pid"], "GET", "/containers/web/top"),
 ]
 
@@ -233,8 +248,6 @@ def test_create(api: CannedApi, tmp_path: Path, argv: list[str]) -> None:
     compare(api, tmp_path, ["create", *argv], "POST", "/containers/create")
 
 
-@pytest.mark.parametrize(
-    ("argv", "method", "path"), OTHERS, ids=lambda value: " ".join(value) if value else ""
-)
+@pytest.mark.parametrize(("argv", "method", "path"), OTHERS, ids=[" ".join(case[0]) for case in OTHERS])
 def test_request(api: CannedApi, tmp_path: Path, argv: list[str], method: str, path: str) -> None:
     compare(api, tmp_path, argv, method, path)
