@@ -198,7 +198,7 @@ def run_containers(seom: Seom, steps: Steps) -> None:
             DEBIAN_IMAGE,
             "sh",
             "-c",
-            "hostname; id; ps -e || ls /proc | head -3",
+            "hostname; id; nproc",
         )
     with steps.step("containers in the background, one with a published port"):
         seom(
@@ -231,12 +231,19 @@ def run_containers(seom: Seom, steps: Steps) -> None:
             seom("ps", "--format", "table {{.Names}}\t{{.Image}}\t{{.Status}}", program="docker")
 
 
-def fetch(address: str) -> bytes:
-    """Get a page, without the proxy that the environment may name."""
+def fetch(address: str, timeout_s: float = 10) -> bytes:
+    """Get a page, without the proxy that the environment may name; the server may just be starting."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(address, timeout=10) as answer:
-        content: bytes = answer.read()
-    return content
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            with opener.open(address, timeout=timeout_s) as answer:
+                content: bytes = answer.read()
+            return content
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise Failed(f"{address} does not answer: {error}") from error
+            time.sleep(0.02)
 
 
 def check(holds: bool, otherwise: str) -> None:
