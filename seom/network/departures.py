@@ -19,6 +19,7 @@ class Departures:
     def __init__(self) -> None:
         self._socket: RouteSocket | None = None
         self._present: set[str] = set()
+        self._unsure: set[str] = set()
         self._callbacks: dict[str, Callable[[], None]] = {}
 
     def open(self) -> None:
@@ -39,14 +40,17 @@ class Departures:
 
     def when_gone(self, name: str, callback: Callable[[], None]) -> None:
         """Call back once the expected interface is gone, at once when it is already."""
-        if name in self._present:
-            self._callbacks[name] = callback
-        else:
+        if name not in self._present:
             callback()
+            return
+        self._callbacks[name] = callback
+        if name in self._unsure:
+            self.compare()
 
     def forget(self, name: str) -> None:
         """The interface was never made, or is known to be gone."""
         self._present.discard(name)
+        self._unsure.discard(name)
         callback = self._callbacks.pop(name, None)
         if callback is not None:
             callback()
@@ -59,12 +63,16 @@ class Departures:
                 if kind == RTM_DELLINK and body[0] == socket.AF_UNSPEC:
                     self.forget(parse_link(body).name)
         except OSError:
-            # The socket's buffer overflowed: compare with what is there.
+            # The socket's buffer overflowed. An interface that is missing may be one that is yet to be
+            # made, so those in use are looked at when they are waited for.
+            self._unsure |= self._present
             self.compare()
 
     def compare(self) -> None:
-        """Notice what went away unseen."""
+        """Notice what went away unseen, of those that are waited for."""
+        if not self._callbacks:
+            return
         with RouteSocket() as route:
             there = {link.name for link in route.links()}
-        for name in self._present - there:
+        for name in self._callbacks.keys() - there:
             self.forget(name)

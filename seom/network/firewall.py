@@ -16,11 +16,15 @@ lead the answer back.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from seom.linux.nft_elements import MapElement, concatenate
 from seom.network.addresses import Address, Subnet
+
+_PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +76,14 @@ def remove_table(table: str) -> str:
     return "\n".join(_absent(table))
 
 
-def publish(table: str, forwards: Iterable[Forward]) -> str:
-    """Commands that open published ports."""
-    return "\n".join(
-        f"add element inet {table} {_map_of(forward)} {{ {_key(forward)} : {_value(forward)} }}"
-        for forward in forwards
-    )
-
-
-def withdraw(table: str, forwards: Iterable[Forward]) -> str:
-    """Commands that close published ports."""
-    return "\n".join(
-        f"delete element inet {table} {_map_of(forward)} {{ {_key(forward)} }}" for forward in forwards
+def element_of(forward: Forward) -> MapElement:
+    """The element that publishes a port."""
+    port = (bytes([_PROTOCOL_NUMBERS[forward.protocol]]), struct.pack(">H", forward.host_port))
+    address = () if forward.host_address.is_unspecified else (forward.host_address.packed,)
+    return MapElement(
+        _map_of(forward),
+        concatenate(*address, *port),
+        concatenate(forward.container_address.packed, struct.pack(">H", forward.container_port)),
     )
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 
 from seom.linux.conntrack import forget_flows
 from seom.linux.netlink import RouteSocket, add_default_route, delete_link
+from seom.linux.nft_elements import NftElements
 from seom.linux.nftables import Nftables
 from seom.network import firewall, subnets
 from seom.network.addresses import Address, Subnet
@@ -60,6 +61,10 @@ class HostNetwork:
     @cached_property
     def _nftables(self) -> Nftables:
         return Nftables()
+
+    @cached_property
+    def _elements(self) -> NftElements:
+        return NftElements(self._table)
 
     def close(self) -> None:
         """Let go of prepared namespaces; bridges and rules stay."""
@@ -145,7 +150,7 @@ class HostNetwork:
         """Open published ports, all or none."""
         if forwards:
             with self._changing:
-                self._nftables.run(firewall.publish(self._table, forwards))
+                self._elements.add([firewall.element_of(forward) for forward in forwards])
             _forget_datagram_flows(forwards)
 
     def withdraw(self, forwards: Sequence[Forward]) -> None:
@@ -154,11 +159,11 @@ class HostNetwork:
             return
         with self._changing:
             try:
-                self._nftables.run(firewall.withdraw(self._table, forwards))
+                self._elements.delete([firewall.element_of(forward) for forward in forwards])
             except FileNotFoundError:
                 for forward in forwards:
                     with contextlib.suppress(FileNotFoundError):
-                        self._nftables.run(firewall.withdraw(self._table, [forward]))
+                        self._elements.delete([firewall.element_of(forward)])
         _forget_datagram_flows(forwards)
 
     def move(self, before: Sequence[Forward], after: Sequence[Forward]) -> None:

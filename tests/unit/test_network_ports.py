@@ -11,7 +11,8 @@ from seom.engine.network_ports import exposed_ports, port_requests
 from seom.engine.network_settings import HostPort, port_summaries, ports_map
 from seom.engine.network_wishes import check_request
 from seom.errors import InvalidParameter
-from seom.network.firewall import FilteredNetwork, Forward, publish, replace_table, withdraw
+from seom.linux.nft_elements import MapElement
+from seom.network.firewall import FilteredNetwork, Forward, element_of, replace_table
 from seom.network.ports import PortRequest, PublishedPort, parse_port_range
 
 EVERY = (IPv4Address("0.0.0.0"), IPv6Address("::"))
@@ -83,11 +84,10 @@ def test_ports_are_shown_as_docker_shows_them() -> None:
 def test_a_published_port_is_one_element_of_one_map() -> None:
     every = Forward(IPv4Address("0.0.0.0"), 8080, "tcp", IPv4Address("172.17.0.2"), 80)
     one = Forward(ip_address("192.0.2.1"), 53, "udp", IPv4Address("172.17.0.2"), 53)
-    assert publish("seom", [every, one]).splitlines() == [
-        "add element inet seom any4 { tcp . 8080 : 172.17.0.2 . 80 }",
-        "add element inet seom host4 { 192.0.2.1 . udp . 53 : 172.17.0.2 . 53 }",
-    ]
-    assert withdraw("seom", [every]) == "delete element inet seom any4 { tcp . 8080 }"
+    value = bytes([172, 17, 0, 2, 0, 80, 0, 0])
+    assert element_of(every) == MapElement("any4", bytes([6, 0, 0, 0, 0x1F, 0x90, 0, 0]), value)
+    assert element_of(one).map == "host4"
+    assert element_of(one).key == bytes([192, 0, 2, 1, 17, 0, 0, 0, 0, 53, 0, 0])
 
 
 def test_the_whole_table_is_replaced_in_one_go() -> None:
