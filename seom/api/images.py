@@ -124,7 +124,7 @@ class _Images:
             filters = Filters({"reference": [request.query["filter"]]})
         every, shared = _flag(request, "all"), _flag(request, "shared-size")
         shown = list_images(self._images.store, filters, every)
-        return _json(summaries(self._images, shown, shared))
+        return _json(summaries(self._images, shown, shared, count_containers=True))
 
     async def inspect(self, request: web.Request) -> web.Response:
         """Everything about one image."""

@@ -130,8 +130,8 @@ class Removal:
         for name in self._store.references(image_id):
             self._untag(image_id, name, items)
         image = self._store.get(image_id)
-        self._publish("delete", image_id, image_id)
         self._store.remove(image_id, keep_for_containers=bool(self._users(image_id)))
+        self._publish("delete", image_id, image_id)
         items.append({"Deleted": image_id})
         items += [{"Deleted": chain_id} for chain_id in self._unused_chains(image)]
         if prune_parents and image.parent and self._store.exists(image.parent):

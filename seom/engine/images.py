@@ -243,7 +243,7 @@ class Images:
                     chunks, lambda source: maker.import_rootfs(source, config, _importable(wanted), message)
                 )
             image = self._add(made, reference)
-        self._publish("import", image.id, reference.familiar if reference else image.id)
+        self._publish("import", image.id, image.id)
         return image
 
     async def commit(
