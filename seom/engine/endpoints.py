@@ -176,6 +176,7 @@ class Endpoints:
         for container_id in list(self._sandboxes):
             await self.release(container_id)
         await self.run(self.host.reset, settings)
+        self._forwarding.clear()
 
     # Attach and release.
 

@@ -74,6 +74,7 @@ class Networks:
         self._publish = publish
         self._networks: dict[str, Network] = {}
         self._creating = asyncio.Lock()
+        self._needs_bridges = False
         self._endpoints = Endpoints(db, data_root, instance, self._networks, self.find, find, publish)
         self._connections = Connections(db, self._networks, self._endpoints)
         self._host = self._endpoints.host
@@ -83,6 +84,15 @@ class Networks:
 
         Raises SystemFailure when the host cannot do bridge networks.
         """
+        self._load()
+        try:
+            await self._open_kernel()
+        except OSError as error:
+            raise SystemFailure(
+                f"the host's network cannot be set up: {error}; run `seom doctor` to see what is missing"
+            ) from error
+
+    def _load(self) -> None:
         self._networks.update({network.id: network for network in load_networks(self._db, self._instance)})
         known = {network.name for network in self._networks.values()}
         for name, definition in predefined_networks():
@@ -90,12 +100,6 @@ class Networks:
                 self._add(name, definition)
         default = self.find(BRIDGE)
         default.definition.options[OPTION_NAME] = default.bridge
-        try:
-            await self._open_kernel()
-        except OSError as error:
-            raise SystemFailure(
-                f"the host's network cannot be set up: {error}; run `seom doctor` to see what is missing"
-            ) from error
 
     async def _open_kernel(self) -> None:
         await self._endpoints.run(
@@ -137,12 +141,27 @@ class Networks:
         await self._endpoints.close()
 
     async def reset(self) -> None:
-        """Remove bridges, rules and host settings of this instance; no container may run."""
+        """Remove bridges, rules and host settings of this instance; no container may run.
+
+        The networks of a first start are there again, their bridges once they are needed.
+        """
         await self._endpoints.reset()
         with self._db.transaction():
             for table in ("sandbox", "endpoint", "network", "host_setting"):
                 self._db.execute(f"DELETE FROM {table}")
         self._networks.clear()
+        self._load()
+        self._needs_bridges = True
+
+    async def _bring_back_bridges(self) -> None:
+        """Make what reset() removed."""
+        async with self._creating:
+            if self._needs_bridges:
+                for network in list(self._networks.values()):
+                    if network.driver == "bridge":
+                        await self._ensure_bridge(network)
+                await self._endpoints.replace_rules()
+                self._needs_bridges = False
 
     # Containers.
 
@@ -160,6 +179,8 @@ class Networks:
         Raises NotFound for an unknown network, Conflict, InvalidParameter, SystemFailure for a port
         that is taken (Docker's words and who holds it). After a failure nothing is left.
         """
+        if self._needs_bridges:
+            await self._bring_back_bridges()
         return await self._endpoints.attach(member)
 
     async def release(self, container_id: str) -> None:
