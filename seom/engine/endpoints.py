@@ -42,6 +42,7 @@ from seom.engine.network_wishes import (
     CONTAINER_MODE,
     dns_names,
     mode_network,
+    wants,
     wishes_of,
 )
 from seom.engine.sandbox_services import SandboxServices
@@ -339,9 +340,15 @@ class Endpoints:
         """See Networks.recover."""
         mode = member.host.network_mode
         sandbox = Sandbox(member.id, mode)
-        sandbox.endpoints = self._stored_endpoints(member.id)
-        for endpoint in sandbox.endpoints.values():
-            endpoint.verified = True
+        for endpoint in self._stored_endpoints(member.id).values():
+            network = self._networks[endpoint.network_id]
+            if wants(member, network):
+                endpoint.verified = True
+                sandbox.endpoints[network.name] = endpoint
+            else:
+                # A connect that was cut short; what there is of its interface is removed as a stray.
+                endpoint.delete(self._db)
+                self.drop_endpoint(endpoint, interface_gone=False)
         gateway = gateway_endpoint(sandbox.endpoints.values(), self._networks)
         ports = published(load_sandbox_record(self._db, member.id))
         sandbox.reservation = self._ports.retake(ports, member.name)
@@ -377,8 +384,24 @@ class Endpoints:
             for endpoint in self._stored_endpoints(container_id).values():
                 self.drop_endpoint(endpoint, interface_gone=False)
             delete_sandbox(self._db, container_id)
-        self._departures.compare()
+        await self._compare_with_kernel()
         await self.replace_rules()
+
+    async def _compare_with_kernel(self) -> None:
+        """Remove interfaces that no endpoint has, and endpoints that never got theirs."""
+        known = {
+            endpoint.veth: (sandbox, endpoint)
+            for sandbox in self._sandboxes.values()
+            for endpoint in sandbox.endpoints.values()
+            if endpoint.veth
+        }
+        present = await self.run(self.host.remove_stray_ports, known)
+        for veth in known.keys() - present:
+            sandbox, endpoint = known[veth]
+            sandbox.endpoints.pop(self._networks[endpoint.network_id].name, None)
+            endpoint.delete(self._db)
+            self.drop_endpoint(endpoint, interface_gone=True)
+        self._departures.compare()
 
     # What is shown.
 

@@ -111,6 +111,12 @@ def wishes_of(member: Member, find_network: Callable[[str], Network]) -> list[Wi
     return found
 
 
+def wants(member: Member, network: Network) -> bool:
+    """Whether a container has the network among its wishes."""
+    names = {mode_network(name) for name in member.endpoints or [member.host.network_mode]}
+    return network.name in names or any(network.id.startswith(name) for name in names)
+
+
 def check_wish(network: Network, config: EndpointConfig) -> None:
     """Refuse what only user-defined networks can do; raises InvalidParameter in Docker's words."""
     if config.mac_address and not _MAC.fullmatch(config.mac_address):

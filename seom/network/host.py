@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -103,6 +103,17 @@ class HostNetwork:
             for link in find_bridges(route, self.instance):
                 if link.alias not in known:
                     remove_bridge(route, link.name, link.alias)
+
+    def remove_stray_ports(self, known: Collection[str]) -> set[str]:
+        """Delete veths in this instance's bridges that are not known; returns those that are there."""
+        with RouteSocket() as route:
+            bridges = {link.index for link in find_bridges(route, self.instance)}
+            ports = [link for link in route.links() if link.kind == "veth" and link.master in bridges]
+            for port in ports:
+                if port.name not in known:
+                    with contextlib.suppress(OSError):
+                        route.execute([delete_link(port.index)])
+        return {port.name for port in ports} & set(known)
 
     def new_sandbox(self, plugs: Sequence[MakePlug]) -> int:
         """A namespace connected to networks, as a descriptor that the caller owns.

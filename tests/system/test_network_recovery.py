@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.harness.daemon import PrivateDaemon
+from tests.harness.kill_points import killed_at
 
 WEB = ("busybox", "httpd", "-f", "-h", "/var/www")
 PAGE = "hello from the island"
@@ -91,3 +92,42 @@ def test_a_bridge_of_no_known_network_is_removed_at_the_start(own_daemon: Privat
     own_daemon.start()
     assert name not in own_daemon.network.run(["ip", "-br", "link"]).stdout
     assert docker.out("run", "--rm", "busybox", "echo", "well") == "well"
+
+
+# Calls that the daemon makes while it changes networks; it is killed as it enters each.
+CHANGES = {
+    "create": ("network", "create", "green"),
+    "rm": ("network", "rm", "blue"),
+    "connect": ("network", "connect", "blue", "web"),
+    "disconnect": ("network", "disconnect", "bridge", "web"),
+    "run": ("run", "-d", "--name", "next", "--network", "blue", "-p", "8082:80", *WEB),
+}
+POINTS = [("sendto", 2), ("sendmsg", 1), ("pwrite64", 2)]
+
+
+@pytest.mark.parametrize("call", POINTS, ids=lambda call: f"{call[0]}-{call[1]}")
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_that_is_cut_short_leaves_networks_consistent(
+    own_daemon: PrivateDaemon, change: str, call: tuple[str, int]
+) -> None:
+    docker = own_daemon.docker
+    docker.out("network", "create", "blue")
+    docker.out("run", "-d", "--name", "web", "-p", "8080:80", *WEB)
+    bridges = {link for link in own_daemon.network.interfaces() if not link.startswith("veth")}
+    with killed_at(own_daemon.pid, *call):
+        docker(*CHANGES[change])
+    if own_daemon.process is not None and own_daemon.process.poll() is None:
+        own_daemon.kill9()
+    own_daemon.start()
+    names = docker.out("network", "ls", "--format", "{{.Name}}").splitlines()
+    for container in docker.out("ps", "-q").split():
+        shown = set(docker.inspect(container)["NetworkSettings"]["Networks"])
+        inside = docker.out("exec", container, "ls", "/sys/class/net").split()
+        assert shown <= set(names) and len(inside) == len(shown) + 1
+    assert docker.out("run", "--rm", "busybox", "echo", "well") == "well"
+    for container in docker.out("ps", "-aq").split():
+        docker.out("rm", "-f", container)
+    for name in {"blue", "green"} & set(names):
+        docker.out("network", "rm", name)
+    expected = {link for link in bridges if not link.startswith("sm-")}
+    assert not own_daemon.wait_for_leftovers(replace(own_daemon.leftovers(), interfaces=frozenset(expected)))
