@@ -79,9 +79,7 @@ def _reset(invocation: Invocation) -> int:
     if not invocation.options.on("force") and not output.confirm(warning):
         return 0
     invocation.client.post("/seom/v1/reset")
-    output.line(
-        "Everything is removed, the default networks too: restart seomd before you run containers again"
-    )
+    output.line("Everything is removed; the daemon goes on as on its first day")
     return 0
 
 
