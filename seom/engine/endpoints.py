@@ -237,9 +237,7 @@ class Endpoints:
 
         def make() -> None:
             # Kept at once: a cancelled caller must still find what was made.
-            sandbox.netns_fd = self.host.new_sandbox(plugs)
-            if needs_dns:
-                sandbox.dns_sockets = open_dns_sockets(sandbox.netns_fd)
+            sandbox.netns_fd, sandbox.dns_sockets = self.host.new_sandbox(plugs, needs_dns)
             self.host.publish(sandbox.forwards)
             sandbox.published = list(sandbox.forwards)
 

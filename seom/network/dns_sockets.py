@@ -40,27 +40,28 @@ class DnsSockets:
 
 
 def open_dns_sockets(netns_fd: int, port: int = 0) -> DnsSockets:
-    """Make the sockets in a namespace and lead 127.0.0.11:53 to them; blocks about 0.5 ms.
+    """Make the sockets in a namespace and lead 127.0.0.11:53 to them; see open_dns_sockets_here()."""
+    return inside(netns_fd, lambda: open_dns_sockets_here(port))
+
+
+def open_dns_sockets_here(port: int = 0) -> DnsSockets:
+    """Make the sockets in the calling thread's namespace; blocks about 0.5 ms.
 
     port is the one that an earlier daemon's rules lead to, if there was one.
     """
-
-    def open_inside() -> DnsSockets:
-        if port:
-            with contextlib.suppress(OSError):
-                return _bind(port)
-        sockets = _bind_pair()
-        try:
-            rules = Nftables()
-            # Closing waits 20 ms for the kernel to destroy what was deleted, so nothing is without need.
-            rules.run((_REMOVE if port else "") + _redirect(sockets.port))
-            rules.close()
-        except BaseException:
-            sockets.close()
-            raise
-        return sockets
-
-    return inside(netns_fd, open_inside)
+    if port:
+        with contextlib.suppress(OSError):
+            return _bind(port)
+    sockets = _bind_pair()
+    try:
+        rules = Nftables()
+        # Closing waits 20 ms for the kernel to destroy what was deleted, so nothing is without need.
+        rules.run((_REMOVE if port else "") + _redirect(sockets.port))
+        rules.close()
+    except BaseException:
+        sockets.close()
+        raise
+    return sockets
 
 
 def _bind_pair() -> DnsSockets:

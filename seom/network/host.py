@@ -28,9 +28,18 @@ from seom.network.bridge import (
     plug_in,
     remove_bridge,
 )
+from seom.network.dns_sockets import DnsSockets
 from seom.network.firewall import FilteredNetwork, Forward
-from seom.network.namespace import NamespacePool, opened, read_sysctl, write_sysctl
+from seom.network.namespace import (
+    NamespacePool,
+    make_namespace,
+    make_namespace_with_dns,
+    opened,
+    read_sysctl,
+    write_sysctl,
+)
 
+_DNS_POOL_SIZE = 4
 FORWARDING_V4 = "ipv4/ip_forward"
 FORWARDING_V6 = "ipv6/conf/all/forwarding"
 
@@ -54,7 +63,8 @@ class HostNetwork:
 
     def __init__(self, instance: str) -> None:
         self.instance = instance
-        self.pool = NamespacePool()
+        self.pool = NamespacePool(make_namespace)
+        self._dns_pool = NamespacePool(make_namespace_with_dns, _DNS_POOL_SIZE)
         self._table = firewall.table_name(instance)
         self._changing = threading.Lock()
 
@@ -69,6 +79,7 @@ class HostNetwork:
     def close(self) -> None:
         """Let go of prepared namespaces; bridges and rules stay."""
         self.pool.close()
+        self._dns_pool.close()
 
     def ensure_bridge(self, settings: BridgeSettings) -> int:
         """Create or complete a bridge; returns its index."""
@@ -115,12 +126,14 @@ class HostNetwork:
                         route.execute([delete_link(port.index)])
         return {port.name for port in ports} & set(known)
 
-    def new_sandbox(self, plugs: Sequence[MakePlug]) -> int:
-        """A namespace connected to networks, as a descriptor that the caller owns.
+    def new_sandbox(self, plugs: Sequence[MakePlug], with_dns: bool) -> tuple[int, DnsSockets | None]:
+        """A namespace connected to networks, as a descriptor, and its DNS sockets; the caller owns both.
 
         Raises OSError; then nothing is left.
         """
-        namespace = self.pool.take()
+        if with_dns:
+            self._dns_pool.open()
+        namespace = (self._dns_pool if with_dns else self.pool).take()
         try:
             if plugs:
                 with RouteSocket() as route:
@@ -129,7 +142,7 @@ class HostNetwork:
         except BaseException:
             namespace.close()
             raise
-        return namespace.detach()
+        return namespace.detach(), namespace.dns
 
     def add_plug(self, netns_fd: int, plug: MakePlug) -> None:
         """Connect a running container's namespace to one more network."""

@@ -11,11 +11,12 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from seom.linux.netlink import RouteSocket, bring_up
 from seom.linux.network_namespace import enter_network, in_own_thread, open_own_network, unshare_network
+from seom.network.dns_sockets import DnsSockets, open_dns_sockets_here
 
 LOOPBACK_INDEX = 1
 POOL_SIZE = 8
@@ -36,9 +37,12 @@ class Namespace:
     fd: int
     route: RouteSocket
     next_index: int
+    dns: DnsSockets | None = None
 
     def close(self) -> None:
         """Let go of the namespace; the kernel removes it when no process is left in it."""
+        if self.dns is not None:
+            self.dns.close()
         os.close(self.detach())
 
     def detach(self) -> int:
@@ -79,6 +83,17 @@ def make_namespace() -> Namespace:
         raise
 
 
+def make_namespace_with_dns() -> Namespace:
+    """A prepared namespace with the sockets of the embedded DNS server; the thread is left inside."""
+    namespace = make_namespace()
+    try:
+        namespace.dns = open_dns_sockets_here()
+    except BaseException:
+        namespace.close()
+        raise
+    return namespace
+
+
 @contextlib.contextmanager
 def opened(fd: int) -> Iterator[Namespace]:
     """A namespace that somebody holds by a descriptor; works from any thread."""
@@ -97,7 +112,8 @@ def opened(fd: int) -> Iterator[Namespace]:
 class NamespacePool:
     """Namespaces in stock, refilled by a thread when nobody is taking any, or when they run short."""
 
-    def __init__(self, size: int = POOL_SIZE) -> None:
+    def __init__(self, make: Callable[[], Namespace], size: int = POOL_SIZE) -> None:
+        self._make = make
         self._size = size
         self._stock: deque[Namespace] = deque()
         self._changed = threading.Condition()
@@ -106,7 +122,9 @@ class NamespacePool:
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
-        """Start filling the pool."""
+        """Start filling the pool; nothing happens when it is open."""
+        if self._thread is not None:
+            return
         self._thread = threading.Thread(target=self._refill, name="netns-pool", daemon=True)
         self._thread.start()
 
@@ -117,7 +135,7 @@ class NamespacePool:
             self._changed.notify()
             if self._stock:
                 return self._stock.popleft()
-        return in_own_thread(make_namespace)
+        return in_own_thread(self._make)
 
     def close(self) -> None:
         """Stop the thread and let go of what is in stock."""
@@ -132,7 +150,7 @@ class NamespacePool:
     def _refill(self) -> None:
         while self._wait_for_need():
             try:
-                namespace = make_namespace()
+                namespace = self._make()
             except OSError:
                 # Out of a resource: whoever takes one meets the error itself and reports it.
                 with self._changed:

@@ -17,6 +17,8 @@ Target = Callable[[], tuple[str, int] | None]
 """Address and port in the container at this moment; None while it has no way outside."""
 
 _CHUNK_BYTES = 1 << 18
+_MAXIMUM_CONNECTIONS = 512
+_PAUSE_S = 0.5
 _UDP_IDLE_S = 90.0
 _MAXIMUM_UDP_CLIENTS = 1024
 
@@ -32,6 +34,7 @@ class Relay:
         self._target = target
         self._tasks: set[asyncio.Task[None]] = set()
         self._udp_clients: dict[Any, socket.socket] = {}
+        self._resuming: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         listener.setblocking(False)
         datagrams = listener.type == socket.SOCK_DGRAM
@@ -39,6 +42,8 @@ class Relay:
 
     def close(self) -> None:
         """Stop accepting and end connections."""
+        if self._resuming is not None:
+            self._resuming.cancel()
         self._loop.remove_reader(self._listener.fileno())
         for task in self._tasks:
             task.cancel()
@@ -49,9 +54,22 @@ class Relay:
         task.add_done_callback(self._tasks.discard)
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
+        try:
             connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError:
+            # Out of descriptors: the client waits until others have gone.
+            self._loop.remove_reader(self._listener.fileno())
+            self._resuming = self._loop.call_later(_PAUSE_S, self._resume)
+            return
+        if len(self._tasks) >= _MAXIMUM_CONNECTIONS:
+            connection.close()
+        else:
             self._spawn(self._relay_stream(connection))
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._listener.fileno(), self._accept)
 
     async def _relay_stream(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
