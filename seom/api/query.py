@@ -6,6 +6,15 @@ from aiohttp import web
 
 from seom.errors import InvalidParameter
 
+ASKED_VERSION = web.RequestKey("asked_version", tuple)
+"""The API version that a request's path names, as (major, minor); absent when it names none."""
+
+
+def asked_before(request: web.Request, major: int, minor: int) -> bool:
+    """Whether the client speaks an API older than this version, and expects what was usual then."""
+    asked: tuple[int, int] | None = request.get(ASKED_VERSION)
+    return asked is not None and asked < (major, minor)
+
 
 def flag(request: web.Request, name: str, default: bool = False) -> bool:
     """A boolean: anything but empty, 0, no, false and none is true."""

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from seom import errors
 from seom.api import API_VERSION, MIN_API_VERSION
+from seom.api.query import ASKED_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class _Application(web.Application):
             if refusal:
                 return error_response(400, refusal)
             request = request.clone(rel_url=str(request.rel_url)[match.end() :])
+            request[ASKED_VERSION] = (int(match[1]), int(match[2]))
         return await super()._handle(request)
 
 

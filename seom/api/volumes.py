@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from seom.api.json_body import json_response, read_json
-from seom.api.query import flag
+from seom.api.query import asked_before, flag
 from seom.engine.engine import Engine
 from seom.engine.filters import parse_filters
 
@@ -41,7 +41,10 @@ def routes(engine: Engine) -> list[web.RouteDef]:
         return web.Response(status=204)
 
     async def prune(request: web.Request) -> web.Response:
-        removed, freed_bytes = await volumes.prune(parse_filters(request.query.get("filters")))
+        filters = parse_filters(request.query.get("filters"))
+        # Clients of that time know no anonymous volumes: they mean all that nobody uses.
+        everything = asked_before(request, 1, 42)
+        removed, freed_bytes = await volumes.prune(filters, everything)
         return json_response({"VolumesDeleted": removed, "SpaceReclaimed": freed_bytes})
 
     return [

@@ -178,14 +178,14 @@ class Volumes:
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
             await self._remove(name)
 
-    async def prune(self, filters: Filters | None = None) -> tuple[list[str], int]:
-        """Delete unused anonymous volumes (all unused ones by the filter ``all``).
+    async def prune(self, filters: Filters | None = None, everything: bool = False) -> tuple[list[str], int]:
+        """Delete unused anonymous volumes (all unused ones with everything, or by the filter ``all``).
 
         Returns their names and the bytes freed.
         """
         wanted = filters or Filters()
         wanted.check(PRUNE_FILTERS)
-        everything = wanted.flag("all", False)
+        everything = wanted.flag("all", everything)
         removed: list[str] = []
         freed_bytes = 0
         for volume in self.select():

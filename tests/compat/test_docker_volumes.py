@@ -102,6 +102,12 @@ def test_prune_takes_unused_anonymous_volumes_and_with_all_named_ones(
     assert "Total reclaimed space: 0B" in text
 
 
+def test_old_clients_prune_every_unused_volume(docker: DockerCli, volume: str, api: ApiClient) -> None:
+    query = f'filters={{"label":["test={volume}"]}}'
+    assert api.post(f"/v1.51/volumes/prune?{query}").json()["VolumesDeleted"] in (None, [])
+    assert api.post(f"/v1.41/volumes/prune?{query}").json()["VolumesDeleted"] == [volume]
+
+
 def test_two_containers_share_a_volume_with_mount_options(docker: DockerCli, name: str) -> None:
     options = ["-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m,uid=7"]
     docker.out("volume", "create", *options, name)
