@@ -17,7 +17,7 @@ import sys
 import msgspec
 
 from seom.containers.archive import Request, View, serve
-from seom.linux.process import set_name
+from seom.linux.process import PR_SET_PDEATHSIG, prctl, set_name
 
 IDLE_S = 30
 LARGEST_REQUEST_BYTES = 200_000
@@ -31,41 +31,80 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    children: set[int] = set()
-    while True:
-        # A child's end is noticed at the next request or second.
-        ready = select.select([orders], [], [], 1 if children else IDLE_S)[0]
-        _reap(children)
-        if ready:
-            if not _accept(orders, children):
-                return
-        elif not children:
-            # From here on the daemon's send fails, and it starts another server; what it sent before counts.
-            orders.shutdown(socket.SHUT_RD)
-            while _accept(orders, children):
-                pass
+    _Server(orders).run()
+
+
+class _Server:
+    """The programs under way, each known by its pidfd and by its connection.
+
+    A program whose connection the daemon has closed is killed: it may hang in a file system that
+    does not answer.
+    """
+
+    def __init__(self, orders: socket.socket) -> None:
+        self._orders = orders
+        self._open = True
+        self._poll = select.poll()
+        self._poll.register(orders, select.POLLIN)
+        self._programs: dict[int, tuple[int, int]] = {}  # connection: (process, pidfd)
+        self._connections: dict[int, int] = {}  # pidfd: connection
+
+    def run(self) -> None:
+        """Until the daemon closes its end, or nobody has asked for a while; and no program is left."""
+        while self._open or self._programs:
+            ready = self._poll.poll(None if self._programs else IDLE_S * 1000)
+            if not ready:
+                # From here on the daemon's send fails, and it starts another server; what was sent counts.
+                self._orders.shutdown(socket.SHUT_RD)
+            for descriptor, _ in ready:
+                if descriptor == self._orders.fileno():
+                    self._accept()
+                elif descriptor in self._connections:
+                    self._forget(self._connections[descriptor])
+                elif descriptor in self._programs:
+                    self._poll.unregister(descriptor)
+                    signal.pidfd_send_signal(self._programs[descriptor][1], signal.SIGKILL)
+
+    def _accept(self) -> None:
+        """Take one request and fork for it, or notice that no more will come."""
+        data, descriptors, _, _ = socket.recv_fds(self._orders, LARGEST_REQUEST_BYTES, MOST_DESCRIPTORS)
+        if not data:
+            self._poll.unregister(self._orders)
+            self._open = False
             return
+        process = os.fork()
+        if process == 0:
+            # The ends of other programs' streams must be seen when they end.
+            for descriptor in (self._orders.fileno(), *self._programs, *self._connections):
+                os.close(descriptor)
+            _serve(data, descriptors)
+        connection, *root = descriptors
+        for descriptor in root:
+            os.close(descriptor)
+        pidfd = os.pidfd_open(process)
+        self._programs[connection] = process, pidfd
+        self._connections[pidfd] = connection
+        self._poll.register(connection, 0)  # a hang-up is always told
+        self._poll.register(pidfd, select.POLLIN)
 
-
-def _accept(orders: socket.socket, children: set[int]) -> bool:
-    """Take one request and fork for it; false when the daemon has closed its end."""
-    data, descriptors, _, _ = socket.recv_fds(orders, LARGEST_REQUEST_BYTES, MOST_DESCRIPTORS)
-    if not data:
-        return False
-    child = os.fork()
-    if child == 0:
-        orders.close()
-        _serve(data, descriptors)
-    children.add(child)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    return True
+    def _forget(self, connection: int) -> None:
+        """A program has ended: the daemon sees the end of the stream once both ends are closed."""
+        process, pidfd = self._programs.pop(connection)
+        del self._connections[pidfd]
+        os.waitpid(process, 0)
+        for descriptor in (connection, pidfd):
+            try:
+                self._poll.unregister(descriptor)
+            except KeyError:
+                pass
+            os.close(descriptor)
 
 
 def _serve(data: bytes, descriptors: list[int]) -> None:
     """The forked program; does not return."""
     status = 1
     try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         request = msgspec.json.decode(data, type=Request)
         if len(descriptors) > 1:
             request = _with_root(request, descriptors[1])
@@ -82,9 +121,3 @@ def _serve(data: bytes, descriptors: list[int]) -> None:
 def _with_root(request: Request, root: int) -> Request:
     view: View = msgspec.structs.replace(request.view, root=root)
     return msgspec.structs.replace(request, view=view)
-
-
-def _reap(children: set[int]) -> None:
-    for child in tuple(children):
-        if os.waitpid(child, os.WNOHANG)[0]:
-            children.discard(child)

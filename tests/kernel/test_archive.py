@@ -331,6 +331,12 @@ def programs(container: Fixture) -> list[int]:
     return list(map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()))
 
 
+def wait_for_program(container: Fixture) -> int:
+    while not container.files._process or not programs(container):
+        select.select([], [], [], 0.01)
+    return programs(container)[0]
+
+
 def wait_for_end(pid: int) -> None:
     try:
         pidfd = os.pidfd_open(pid)
@@ -347,6 +353,40 @@ def test_a_killed_server_is_replaced(container: Fixture) -> None:
     server.kill()
     server.wait()
     assert stat_of(container, "/etc").name == "etc"
+
+
+def test_a_program_that_hangs_is_killed_when_nobody_waits_for_it(container: Fixture) -> None:
+    async def give_up() -> None:
+        async def never() -> AsyncIterator[bytes]:
+            yield b"x"
+            await asyncio.Event().wait()
+
+        writing = asyncio.create_task(container.files.write(container.view, "/etc", never()))
+        os.kill(await asyncio.to_thread(wait_for_program, container), signal.SIGSTOP)
+        writing.cancel()
+        await asyncio.wait({writing})
+
+    asyncio.run(give_up())
+    for child in programs(container):
+        wait_for_end(child)
+
+
+def test_one_program_that_ends_is_noticed_while_another_runs(container: Fixture) -> None:
+    (container.upper / "big").write_bytes(bytes(5_000_000))
+
+    async def both() -> None:
+        async with container.files.read(container.view, "/big") as (_, slow):
+            await anext(slow)
+            first = programs(container)
+            async with container.files.read(container.view, "/big") as (_, chunks):
+                await anext(chunks)
+                os.kill(next(pid for pid in programs(container) if pid not in first), signal.SIGKILL)
+                with pytest.raises(SystemFailure, match="broke off"):
+                    async for _ in chunks:
+                        pass
+            assert sum([len(chunk) async for chunk in slow])
+
+    asyncio.run(both())
 
 
 def test_requests_are_served_side_by_side(container: Fixture) -> None:
