@@ -130,11 +130,11 @@ class Cgroup:
             if controller == "cpuset":
                 _create_cpuset(self.layout.v1["cpuset"], self.path)
             else:
-                os.makedirs(folder, exist_ok=True)
+                _make_folder(folder)
         if self._v2 is not None:
             if self.layout.unified:
                 self._delegate_controllers()
-            os.makedirs(self._v2, exist_ok=True)
+            _make_folder(self._v2)
 
     def _delegate_controllers(self) -> None:
         """Turn the controllers on in every parent: a v2 group has only what its parent hands down."""
@@ -298,15 +298,30 @@ class Cgroup:
 
 
 def _create_cpuset(root: str, path: str) -> None:
-    """A v1 cpuset is unusable until it has CPUs and memory nodes: take them from its parent."""
+    """A v1 cpuset is unusable until it has CPUs and memory nodes: take them from its parent.
+
+    With clone_children the kernel does so for every later group in the same parent.
+    """
+    if _make_folder(f"{root}/{path}") and read_control(f"{root}/{path}/cpuset.cpus").strip():
+        return
     folder = root
     for part in path.split("/"):
         parent, folder = folder, f"{folder}/{part}"
-        os.makedirs(folder, exist_ok=True)
         for file in ("cpuset.cpus", "cpuset.mems"):
             if not read_control(f"{folder}/{file}").strip():
                 write_control(f"{folder}/{file}", read_control(f"{parent}/{file}").strip())
-    write_control(f"{folder}/cgroup.clone_children", "1")
+        write_control(f"{folder}/cgroup.clone_children", "1")
+
+
+def _make_folder(path: str) -> bool:
+    """Make a folder, with its parents where they are missing; False when it was there."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        os.makedirs(path, exist_ok=True)
+    return True
 
 
 def _tree(top: str) -> Iterator[str]:
@@ -322,6 +337,14 @@ def _tree(top: str) -> Iterator[str]:
 
 def _remove_tree(top: str) -> bool:
     """rmdir everything from the leaves up; False when something is busy."""
+    try:
+        os.rmdir(top)
+        return True
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+            raise
     for folder in reversed(list(_tree(top))):
         try:
             os.rmdir(folder)
