@@ -83,6 +83,8 @@ def _run(state: State, options: Options, systemd: bool) -> int:
 
     created = _created(state, options, systemd)
     try:
+        if not command_detached(options):
+            _hand_on_signals(created)
         _release(state)
         created.wait_started()
         _after_start(state)
@@ -127,7 +129,16 @@ def _after_start(state: State) -> None:
 
 
 def _serve(started: Sandbox, options: Options) -> int:
-    """Stay until the program ends: hand on signals, connect the terminal; its exit code."""
+    """Stay until the program ends: connect the terminal; its exit code."""
+    if started.terminal is not None and "console-socket" not in options.values:
+        from seom.containers.console import relay_until_exit
+
+        relay_until_exit(started.terminal, started.pidfd)
+    return process.exit_code(os.waitpid(started.pid, 0)[1])
+
+
+def _hand_on_signals(started: Sandbox) -> None:
+    """What is sent to this process reaches the program from here on."""
 
     def forward(number: int, _: object) -> None:
         try:
@@ -140,11 +151,6 @@ def _serve(started: Sandbox, options: Options) -> int:
             signal.signal(number, forward)
         except OSError:
             pass
-    if started.terminal is not None and "console-socket" not in options.values:
-        from seom.containers.console import relay_until_exit
-
-        relay_until_exit(started.terminal, started.pidfd)
-    return process.exit_code(os.waitpid(started.pid, 0)[1])
 
 
 # -- exec
@@ -173,8 +179,10 @@ def _exec(state: State, options: Options) -> int:
         preserved=_preserved(options),
     )
     started = sandbox.create(launch)
-    started.wait_started()
     detached = command_detached(options)
+    if not detached:
+        _hand_on_signals(started)
+    started.wait_started()
     if started.terminal is not None and (detached or "console-socket" in options.values):
         _hand_over(started.terminal, options.values.get("console-socket", ""))
     _write_pid(options, started.pid)

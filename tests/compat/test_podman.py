@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,14 +65,16 @@ class Podman:
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    folder = tmp_path_factory.mktemp("podman")
+def podman() -> Iterator[Podman]:
+    # podman takes no run root longer than 50 characters.
+    folder = Path(tempfile.mkdtemp(prefix="podman-"))
     made = Podman(folder)
     yield made
     made("rm", "--all", "--force", "--time", "0")
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in sorted((one for one in mounts if one.startswith(str(folder))), reverse=True):
         subprocess.run(["umount", mount], check=True)
+    shutil.rmtree(folder)
 
 
 def test_podman_run_passes_streams_and_exit_code(podman: Podman) -> None:

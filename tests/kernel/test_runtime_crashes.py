@@ -26,8 +26,11 @@ def lines(request: StartRequest, stream: str) -> list[str]:
 
 
 async def kill_and_wait(pid: int) -> None:
-    """SIGKILL, and wait until the process is gone."""
-    pidfd = os.pidfd_open(pid)
+    """SIGKILL, and wait until the process is gone, if it has not ended by itself."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
     os.kill(pid, signal.SIGKILL)
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(pidfd, ended.set)
