@@ -160,18 +160,22 @@ class Monitor:
 
     def _finish(self, status: int) -> None:
         self._relay.finish()
-        oom_killed = False
-        if self._group is not None:
-            oom_killed = self._group.oom_kills() > 0
-            try:
-                self._group.remove()
-            except OSError:
-                pass  # a process in it does not die: nothing more can be done here
-        record = Exited(process.exit_code(status), time.time_ns(), oom_killed)
+        record = Exited(process.exit_code(status), time.time_ns(), self._end_group())
         if self._watch.directory:
             write_exit_record(self._watch.directory, record)
             self._close_listener()
         self._tell(record)
+
+    def _end_group(self) -> bool:
+        """Remove the cgroup; whether the kernel killed anything in it for want of memory."""
+        if self._group is None:
+            return False
+        try:
+            oom_killed = self._group.oom_kills() > 0
+            self._group.remove()
+        except OSError:
+            return False  # somebody else removed it, or a process in it does not die
+        return oom_killed
 
     def _linger(self) -> None:
         """Serve clients that have not read everything, as long as they keep reading."""

@@ -21,7 +21,7 @@ from seom.containers.journal import CHUNK_BYTES, Journal
 from seom.containers.messages import Attach, StreamOptions
 from seom.containers.poller import READABLE, Poller
 
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
 BUSY_PIPE_BYTES = 512 * 1024
 _CHUNKS_AT_ONCE = 1024
 

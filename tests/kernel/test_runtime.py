@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -132,5 +133,104 @@ def test_detach_keys_let_a_client_go_while_the_program_runs_on(on_host: OnHost) 
         await other.send(b"\n\x04")
         await other.read_all()
         await workload.wait()
+
+    on_host(test)
+
+
+FLOOD_BYTES = 8 * 1024 * 1024
+
+
+def test_every_client_gets_all_output_in_docker_frames(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        first, second = Client(), Client()
+        request = host.request(spec("sh", "-c", "echo out; echo err >&2"))
+        attachments = [client.attachment(framed=True) for client in (first, second)]
+        workload = await host.runtime.start(request, attachments=attachments)
+        for client in (first, second):
+            output = await client.read_all()
+            assert b"\x01\0\0\0\0\0\0\x04out\n" in output
+            assert b"\x02\0\0\0\0\0\0\x04err\n" in output
+        await workload.wait()
+
+    on_host(test)
+
+
+def test_a_slow_client_loses_nothing_and_one_that_stops_reading_is_sent_away(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        stuck, reading = Client(), Client()
+        request = host.request(spec("sh", "-c", f"yes 0123456 | head -c {FLOOD_BYTES}"))
+        attachments = [client.attachment() for client in (stuck, reading)]
+        workload = await host.runtime.start(request, attachments=attachments)
+        assert len(await reading.read_all()) == FLOOD_BYTES
+        assert (await workload.wait()).code == 0
+        assert len(log_entries(request)) == FLOOD_BYTES // 8
+        assert len(await stuck.read_all()) < FLOOD_BYTES
+
+    on_host(test)
+
+
+def test_the_only_client_holds_the_output_back_until_it_reads(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        client = Client()
+        request = host.request(spec("sh", "-c", f"yes 0123456 | head -c {FLOOD_BYTES}; echo done >&2"))
+        workload = await host.runtime.start(request, attachments=[client.attachment()])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await workload.wait()
+        output = await client.read_all()
+        assert len(output) == FLOOD_BYTES + 5
+        assert (await workload.wait()).code == 0
+
+    on_host(test)
+
+
+def test_stdin_stays_open_for_the_next_client_unless_it_is_for_one(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        workload = await host.runtime.start(
+            host.request(spec("head", "-n2"), stdio=Stdio(False, True, False))
+        )
+        for text in (b"first\n", b"second\n"):
+            client = Client()
+            await workload.attach(client.attachment(stdin=True))
+            await client.send(text)
+            client.end_input()
+            await client.read_all()
+        assert (await workload.wait()).code == 0
+
+    on_host(test)
+
+
+def test_input_that_came_before_the_attachment_is_passed_on(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        client = Client()
+        request = host.request(spec("cat"), stdio=Stdio(False, True, True))
+        attachment = client.attachment(stdin=True, early_input=b"early ")
+        await host.runtime.start(request, attachments=[attachment])
+        await client.send(b"late")
+        client.end_input()
+        assert await client.read_all() == b"early late"
+
+    on_host(test)
+
+
+def test_what_a_child_of_an_exec_still_writes_is_waited_for_two_seconds_at_most(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        workload = await host.start(spec("sleep", "1000"))
+        process = spec("sh", "-c", "sleep 1000 & (sleep 0.2; echo late) & exit 0").process
+        assert process is not None
+        client = Client()
+        run = await workload.exec("exec", process, Stdio(False, False, True), [client.attachment()])
+        assert await client.read_all() == b"late\n"
+        assert (await run.wait()).code == 0
+        workload.signal(9)
+        await workload.wait()
+
+    on_host(test)
+
+
+def test_starts_in_parallel_do_not_disturb_one_another(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        results = await asyncio.gather(*(host.run(spec("echo", str(number))) for number in range(32)))
+        assert [output for _, output in results] == [f"{number}\n" for number in range(32)]
 
     on_host(test)

@@ -70,9 +70,17 @@ def crash_daemon() -> Iterator[PrivateDaemon]:
 
 
 def run_detached(daemon: PrivateDaemon, name: str, *command: str) -> int:
-    """Start a container; the process id of its first process."""
+    """Start a container, wait for its monitor to be at work; the process id of its first process."""
     daemon.docker.out("run", "-d", "--name", name, "busybox", *command)
-    return int(daemon.docker.inspect(name)["State"]["Pid"])
+    pid = int(daemon.docker.inspect(name)["State"]["Pid"])
+    until(lambda: not is_alive(pid) or holds_log(monitor_of(pid)), "the monitor has opened the log")
+    return pid
+
+
+def holds_log(pid: int) -> bool:
+    """Whether a process has a container's log file open."""
+    names = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return any(name.endswith("-json.log") for name in names)
 
 
 def until(condition: Callable[[], bool], what: str, timeout_s: float = 15) -> None:
