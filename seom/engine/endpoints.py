@@ -27,9 +27,8 @@ from seom.engine.network_records import (
     delete_sandbox,
     forwards_of,
     gateway_endpoint,
-    load_sandbox_record,
     make_plug,
-    published,
+    stored_forwards,
 )
 from seom.engine.network_settings import (
     NetworkSettings,
@@ -42,7 +41,6 @@ from seom.engine.network_wishes import (
     CONTAINER_MODE,
     dns_names,
     mode_network,
-    wants,
     wishes_of,
 )
 from seom.engine.sandbox_services import SandboxServices
@@ -51,7 +49,6 @@ from seom.linux.network_namespace import open_network_of
 from seom.network.bridge import new_veth_name
 from seom.network.definition import HOST, OPTION_HOST_IP
 from seom.network.departures import Departures
-from seom.network.dns_sockets import open_dns_sockets
 from seom.network.firewall import Forward
 from seom.network.host import HostNetwork
 from seom.network.ports import PortImpossible, PortRegistry, PortTaken
@@ -84,10 +81,10 @@ class Endpoints:
         self._find_network = find_network
         self._find_container = find_container
         self._publish = publish
-        self._sandboxes: dict[str, Sandbox] = {}
-        self._departures = Departures()
-        self._leases = AddressLeases(self._departures)
-        self._ports = PortRegistry()
+        self.sandboxes: dict[str, Sandbox] = {}
+        self.departures = Departures()
+        self._leases = AddressLeases(self.departures)
+        self.port_registry = PortRegistry()
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="network")
         self._forwarding: set[int] = set()
         self._unverified_forwards: list[Forward] = []
@@ -107,12 +104,12 @@ class Endpoints:
 
     async def open(self) -> None:
         """Take stored endpoints into account, write the rules, and begin to prepare namespaces."""
-        self._departures.open()
+        self.departures.open()
         for network in self._networks.values():
             for endpoint in network.endpoints.values():
                 self._leases.retake(network, endpoint)
                 if endpoint.veth:
-                    self._departures.expect(endpoint.veth)
+                    self.departures.expect(endpoint.veth)
         await self._enable_forwarding()
         await self.replace_rules()
         self.host.pool.open()
@@ -128,45 +125,23 @@ class Endpoints:
     async def replace_rules(self) -> None:
         """Write the whole firewall anew: after a network came or went."""
         await self._enable_forwarding()
-        self._unverified_forwards = [
-            forward for id in self._unverified() for forward in self._stored_forwards(id)
-        ]
+        self._unverified_forwards = stored_forwards(self._db, self._networks)
         networks = [network.filtered() for network in self._networks.values() if network.driver == "bridge"]
         await self.run(self.host.replace_rules, networks, self._all_forwards)
 
     def _all_forwards(self) -> list[Forward]:
         """Every published port, now; called from other threads too."""
-        live = [forward for sandbox in list(self._sandboxes.values()) for forward in sandbox.forwards]
+        live = [forward for sandbox in list(self.sandboxes.values()) for forward in sandbox.forwards]
         return live + self._unverified_forwards
-
-    def _unverified(self) -> set[str]:
-        return {
-            endpoint.container_id
-            for network in self._networks.values()
-            for endpoint in network.endpoints.values()
-            if not endpoint.verified
-        }
-
-    def _stored_forwards(self, container_id: str) -> list[Forward]:
-        endpoints = self._stored_endpoints(container_id)
-        gateway = gateway_endpoint(endpoints.values(), self._networks)
-        return forwards_of(published(load_sandbox_record(self._db, container_id)), gateway) if gateway else []
-
-    def _stored_endpoints(self, container_id: str) -> dict[str, Endpoint]:
-        return {
-            network.name: network.endpoints[container_id]
-            for network in self._networks.values()
-            if container_id in network.endpoints
-        }
 
     async def close(self) -> None:
         """Let go of descriptors and threads; containers keep their networks."""
-        self._departures.close()
+        self.departures.close()
         await self.run(self.host.close)
-        for sandbox in self._sandboxes.values():
+        for sandbox in self.sandboxes.values():
             sandbox.stop_serving()
             sandbox.close()
-        self._sandboxes.clear()
+        self.sandboxes.clear()
         self._executor.shutdown()
 
     async def reset(self) -> None:
@@ -174,7 +149,7 @@ class Endpoints:
         settings = {
             row["name"]: row["value"] for row in self._db.rows("SELECT name, value FROM host_setting")
         }
-        for container_id in list(self._sandboxes):
+        for container_id in list(self.sandboxes):
             await self.release(container_id)
         await self.run(self.host.reset, settings)
         self._forwarding.clear()
@@ -183,10 +158,10 @@ class Endpoints:
 
     async def attach(self, member: Member) -> Sandbox:
         """See Networks.attach."""
-        if member.id in self._sandboxes:
+        if member.id in self.sandboxes:
             await self.release(member.id)
         mode = member.host.network_mode
-        sandbox = self._sandboxes[member.id] = Sandbox(member.id, mode)
+        sandbox = self.sandboxes[member.id] = Sandbox(member.id, mode)
         try:
             if mode.startswith(CONTAINER_MODE):
                 self._share(sandbox, member, mode.removeprefix(CONTAINER_MODE))
@@ -265,7 +240,7 @@ class Endpoints:
             endpoint.interface = f"eth{number}"
         if network.driver == "bridge":
             endpoint.veth = new_veth_name()
-            self._departures.expect(endpoint.veth)
+            self.departures.expect(endpoint.veth)
         if network.user_defined:
             endpoint.dns_names = dns_names(member, config)
         network.endpoints[member.id] = endpoint
@@ -284,7 +259,7 @@ class Endpoints:
         )
         failed = f"driver failed programming external connectivity on endpoint {member.name} ({gateway.id}): "
         try:
-            sandbox.reservation = self._ports.reserve(requests, member.name)
+            sandbox.reservation = self.port_registry.reserve(requests, member.name)
         except (PortTaken, PortImpossible) as error:
             raise SystemFailure(f"{failed}{error}") from error
         except OSError as error:
@@ -293,7 +268,7 @@ class Endpoints:
 
     async def release(self, container_id: str, announce: bool = True) -> None:
         """See Networks.release."""
-        sandbox = self._sandboxes.pop(container_id, None)
+        sandbox = self.sandboxes.pop(container_id, None)
         if sandbox is None:
             return
         made = sandbox.netns_fd is not None
@@ -302,7 +277,7 @@ class Endpoints:
             with contextlib.suppress(OSError):
                 await self.run(self.host.withdraw, sandbox.published)
         finally:
-            self._ports.release(sandbox.reservation)
+            self.port_registry.release(sandbox.reservation)
             delete_sandbox(self._db, container_id)
             for endpoint in sandbox.endpoints.values():
                 self.drop_endpoint(endpoint, interface_gone=not made)
@@ -315,7 +290,7 @@ class Endpoints:
         network = self._networks[endpoint.network_id]
         network.endpoints.pop(endpoint.container_id, None)
         if interface_gone:
-            self._departures.forget(endpoint.veth)
+            self.departures.forget(endpoint.veth)
         self._leases.free(network, endpoint)
 
     def announce(self, action: str, endpoint: Endpoint) -> None:
@@ -332,84 +307,15 @@ class Endpoints:
         """See Networks.settled."""
         await self._leases.settled()
 
-    # After a restart of the daemon.
-
-    async def recover(self, member: Member) -> Sandbox:
-        """See Networks.recover."""
-        mode = member.host.network_mode
-        sandbox = Sandbox(member.id, mode)
-        for endpoint in self._stored_endpoints(member.id).values():
-            network = self._networks[endpoint.network_id]
-            if wants(member, network):
-                endpoint.verified = True
-                sandbox.endpoints[network.name] = endpoint
-            else:
-                # A connect that was cut short; what there is of its interface is removed as a stray.
-                endpoint.delete(self._db)
-                self.drop_endpoint(endpoint, interface_gone=False)
-        gateway = gateway_endpoint(sandbox.endpoints.values(), self._networks)
-        ports = published(load_sandbox_record(self._db, member.id))
-        sandbox.reservation = self._ports.retake(ports, member.name)
-        if gateway is not None:
-            sandbox.forwards = sandbox.published = forwards_of(ports, gateway)
-        self._sandboxes[member.id] = sandbox
-        if mode != HOST:
-            await self._reopen(sandbox, member)
-        return sandbox
-
-    async def _reopen(self, sandbox: Sandbox, member: Member) -> None:
-        needs_dns = self.services.needs_dns(sandbox, member)
-        dns_port = load_sandbox_record(self._db, member.id).dns_port
-
-        def reopen() -> None:
-            sandbox.netns_fd = open_network_of(member.pid)
-            if needs_dns:
-                sandbox.dns_sockets = open_dns_sockets(sandbox.netns_fd, dns_port)
-
-        try:
-            await self.run(reopen)
-        except OSError:
-            # The container has just ended, or its namespace refuses rules: its exit will be noticed,
-            # and a container without name resolution is better than none.
-            return
-        finally:
-            self.services.start(sandbox, member)
-
-    async def finish_recovery(self) -> None:
-        """See Networks.finish_recovery."""
-        stored = {row["container_id"] for row in self._db.rows("SELECT container_id FROM sandbox")}
-        for container_id in (stored | self._unverified()) - set(self._sandboxes):
-            for endpoint in self._stored_endpoints(container_id).values():
-                self.drop_endpoint(endpoint, interface_gone=False)
-            delete_sandbox(self._db, container_id)
-        await self._compare_with_kernel()
-        await self.replace_rules()
-
-    async def _compare_with_kernel(self) -> None:
-        """Remove interfaces that no endpoint has, and endpoints that never got theirs."""
-        known = {
-            endpoint.veth: (sandbox, endpoint)
-            for sandbox in self._sandboxes.values()
-            for endpoint in sandbox.endpoints.values()
-            if endpoint.veth
-        }
-        present = await self.run(self.host.remove_stray_ports, known)
-        for veth in known.keys() - present:
-            sandbox, endpoint = known[veth]
-            sandbox.endpoints.pop(self._networks[endpoint.network_id].name, None)
-            endpoint.delete(self._db)
-            self.drop_endpoint(endpoint, interface_gone=True)
-        self._departures.compare()
-
     # What is shown.
 
     def sandbox(self, container_id: str) -> Sandbox | None:
         """What a running container has, or None."""
-        return self._sandboxes.get(container_id)
+        return self.sandboxes.get(container_id)
 
     def netns_fd(self, container_id: str) -> int | None:
         """See Networks.netns_fd."""
-        sandbox = self._sandboxes.get(container_id)
+        sandbox = self.sandboxes.get(container_id)
         return sandbox.netns_fd if sandbox is not None else None
 
     def rename(self, container_id: str, name: str) -> None:
@@ -425,7 +331,7 @@ class Endpoints:
 
     def settings(self, member: Member) -> NetworkSettings:
         """See Networks.settings."""
-        sandbox = self._sandboxes.get(member.id)
+        sandbox = self.sandboxes.get(member.id)
         if sandbox is not None:
             exposed = exposed_ports(member.config, member.host)
             return running_settings(sandbox, self._networks, member.pid, exposed)
@@ -439,7 +345,7 @@ class Endpoints:
 
     def ports(self, member: Member) -> list[PortSummary]:
         """See Networks.ports."""
-        sandbox = self._sandboxes.get(member.id)
+        sandbox = self.sandboxes.get(member.id)
         if sandbox is None:
             return []
         return port_summaries(sandbox.reservation.ports, exposed_ports(member.config, member.host))

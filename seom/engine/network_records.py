@@ -26,6 +26,7 @@ from seom.network.definition import (
 )
 from seom.network.dns_sockets import DnsSockets
 from seom.network.firewall import FilteredNetwork, Forward
+from seom.network.host import BridgeSettings
 from seom.network.ports import PublishedPort, Reservation
 from seom.network.relay import Relay
 from seom.storage.database import Database
@@ -158,6 +159,11 @@ class Network:
     def gateways(self) -> tuple[Address, ...]:
         """The gateways of all its subnets."""
         return tuple(pool.gateway for pool in self.pools if pool.gateway is not None)
+
+    def bridge_settings(self) -> BridgeSettings:
+        """What its bridge is to be."""
+        gateways = ((pool.gateway, pool.subnet.prefixlen) for pool in self.pools if pool.gateway is not None)
+        return BridgeSettings(self.bridge, self.alias, tuple(gateways), self.definition.mtu)
 
     def filtered(self) -> FilteredNetwork:
         """What the firewall needs."""
@@ -344,3 +350,30 @@ def overlapping(network: Network, others: list[Network]) -> Network | None:
         if any(a.version == b.subnet.version and a.overlaps(b.subnet) for a in mine for b in other.pools):
             return other
     return None
+
+
+def unverified_containers(networks: dict[str, Network]) -> set[str]:
+    """Containers with stored endpoints that were not yet found running."""
+    return {
+        endpoint.container_id
+        for network in networks.values()
+        for endpoint in network.endpoints.values()
+        if not endpoint.verified
+    }
+
+
+def endpoints_of(container_id: str, networks: dict[str, Network]) -> list[Endpoint]:
+    """A container's endpoints in all networks."""
+    return [
+        network.endpoints[container_id] for network in networks.values() if container_id in network.endpoints
+    ]
+
+
+def stored_forwards(db: Database, networks: dict[str, Network]) -> list[Forward]:
+    """The published ports of containers that were not yet found running."""
+    forwards: list[Forward] = []
+    for container_id in unverified_containers(networks):
+        gateway = gateway_endpoint(endpoints_of(container_id, networks), networks)
+        if gateway is not None:
+            forwards += forwards_of(published(load_sandbox_record(db, container_id)), gateway)
+    return forwards

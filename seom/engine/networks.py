@@ -29,12 +29,12 @@ from seom.engine.endpoints import Endpoints
 from seom.engine.filters import Filters
 from seom.engine.network_definitions import choose_missing_pools, define_network, predefined_networks
 from seom.engine.network_records import Endpoint, Member, Network, Sandbox, load_networks, overlapping
+from seom.engine.network_recovery import NetworkRecovery
 from seom.engine.network_settings import NetworkDocument, NetworkSettings, PortSummary, network_document
 from seom.engine.network_wishes import check_request
 from seom.engine.timestamps import parse_timestamp
 from seom.errors import Conflict, Forbidden, NotFound, SystemFailure
 from seom.network.addresses import Subnet
-from seom.network.bridge import Interface
 from seom.network.definition import (
     BRIDGE,
     OPTION_NAME,
@@ -76,6 +76,7 @@ class Networks:
         self._creating = asyncio.Lock()
         self._needs_bridges = False
         self._endpoints = Endpoints(db, data_root, instance, self._networks, self.find, find, publish)
+        self._recovery = NetworkRecovery(db, self._networks, self._endpoints)
         self._connections = Connections(db, self._networks, self._endpoints)
         self._host = self._endpoints.host
 
@@ -122,7 +123,7 @@ class Networks:
                 await self._create_bridge(network)
         if not network.bridge_index:
             network.bridge_index = await self._endpoints.run(
-                self._host.ensure_bridge, _bridge_settings(network)
+                self._host.ensure_bridge, network.bridge_settings()
             )
         network.save(self._db)
 
@@ -132,7 +133,7 @@ class Networks:
 
         def choose(in_use: list[Subnet]) -> BridgeSettings:
             _decide_pools(network, [*in_use, *mine])
-            return _bridge_settings(network)
+            return network.bridge_settings()
 
         network.bridge_index = await self._endpoints.run(partial(self._host.ensure_chosen_bridge, choose))
 
@@ -196,11 +197,11 @@ class Networks:
 
     async def recover(self, member: Member) -> Sandbox:
         """Take over a container that ran on while there was no daemon; member.pid is its process."""
-        return await self._endpoints.recover(member)
+        return await self._recovery.recover(member)
 
     async def finish_recovery(self) -> None:
         """Drop what is stored or in the kernel of containers that were not recovered."""
-        await self._endpoints.finish_recovery()
+        await self._recovery.finish()
 
     def netns_fd(self, container_id: str) -> int | None:
         """The network namespace of a running container; None when it has none of its own."""
@@ -378,13 +379,6 @@ def _decide_pools(network: Network, in_use: list[Subnet]) -> None:
     decided: list[IpamPool] = choose_missing_pools(network.definition, network.id, in_use)
     network.definition.pools = decided
     network.pools = [address_pool(pool) for pool in decided]
-
-
-def _bridge_settings(network: Network) -> BridgeSettings:
-    gateways: list[Interface] = [
-        (pool.gateway, pool.subnet.prefixlen) for pool in network.pools if pool.gateway is not None
-    ]
-    return BridgeSettings(network.bridge, network.alias, tuple(gateways), network.definition.mtu)
 
 
 def _passes(network: Network, filters: Filters) -> bool:
