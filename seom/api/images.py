@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -15,10 +13,11 @@ import msgspec
 from aiohttp import web
 
 from seom.api.image_documents import history, inspection, summaries
+from seom.api.json_body import json_response
 from seom.api.progress_stream import stream_progress
 from seom.containers.changes import unused_mount_points
-from seom.containers.config import Config
-from seom.engine.events import EventBus
+from seom.engine.container import Container
+from seom.engine.engine import Engine
 from seom.engine.filters import Filters, parse_filters
 from seom.engine.image_listing import list_images, prune_filter
 from seom.engine.images import Images, check_unambiguous
@@ -30,61 +29,6 @@ from seom.oci.image_config import ExecutionConfig
 from seom.oci.reference import Reference, parse_reference
 
 log = logging.getLogger(__name__)
-
-
-class _Definition(Protocol):
-    @property
-    def config(self) -> Config: ...
-
-    @property
-    def image_id(self) -> str: ...
-
-
-class Container(Protocol):
-    """What a commit needs of a container."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def definition(self) -> _Definition: ...
-
-    @property
-    def directory(self) -> Path: ...
-
-    @property
-    def running(self) -> bool: ...
-
-    @property
-    def paused(self) -> bool: ...
-
-    def event_attributes(self) -> dict[str, str]: ...
-
-
-class _Lifecycle(Protocol):
-    def pause(self, container: Container, /) -> Awaitable[object]: ...
-
-    def unpause(self, container: Container, /) -> Awaitable[object]: ...
-
-
-class _Containers(Protocol):
-    @property
-    def lifecycle(self) -> _Lifecycle: ...
-
-    def get(self, name: str) -> Container: ...
-
-
-class Engine(Protocol):
-    """What these handlers need of the engine."""
-
-    @property
-    def images(self) -> Images: ...
-
-    @property
-    def events(self) -> EventBus: ...
-
-    @property
-    def containers(self) -> _Containers: ...
 
 
 def routes(engine: Engine) -> list[web.RouteDef]:
@@ -124,15 +68,15 @@ class _Images:
             filters = Filters({"reference": [request.query["filter"]]})
         every, shared = _flag(request, "all"), _flag(request, "shared-size")
         shown = list_images(self._images.store, filters, every)
-        return _json(summaries(self._images, shown, shared, count_containers=True))
+        return json_response(summaries(self._images, shown, shared, count_containers=True))
 
     async def inspect(self, request: web.Request) -> web.Response:
         """Everything about one image."""
-        return _json(inspection(self._images, self._images.store.resolve(request.match_info["name"])))
+        return json_response(inspection(self._images, self._images.store.resolve(request.match_info["name"])))
 
     async def history(self, request: web.Request) -> web.Response:
         """How an image came to be."""
-        return _json(history(self._images, self._images.store.resolve(request.match_info["name"])))
+        return json_response(history(self._images, self._images.store.resolve(request.match_info["name"])))
 
     async def tag(self, request: web.Request) -> web.Response:
         """Give an image a further name."""
@@ -145,13 +89,13 @@ class _Images:
     async def remove(self, request: web.Request) -> web.Response:
         """Remove a name or an image."""
         force, keep_parents = _flag(request, "force"), _flag(request, "noprune")
-        return _json(self._images.remove(request.match_info["name"], force, not keep_parents))
+        return json_response(self._images.remove(request.match_info["name"], force, not keep_parents))
 
     async def prune(self, request: web.Request) -> web.Response:
         """Remove unused images."""
         dangling_only, accept = prune_filter(parse_filters(request.query.get("filters")))
         removed, freed = self._images.prune(dangling_only, accept)
-        return _json({"ImagesDeleted": removed or None, "SpaceReclaimed": freed})
+        return json_response({"ImagesDeleted": removed or None, "SpaceReclaimed": freed})
 
     async def load(self, request: web.Request) -> web.StreamResponse:
         """Take in an archive."""
@@ -219,7 +163,7 @@ class _Committing:
             "imageRef": reference.with_default_tag().familiar if reference else "",
         }
         self._engine.events.publish("container", "commit", container.id, attributes)
-        return _json({"Id": image.id}, status=201)
+        return json_response({"Id": image.id}, status=201)
 
     async def _source(self, container: Container) -> CommitSource:
         images = self._engine.images
@@ -300,9 +244,3 @@ def _platform(request: web.Request) -> str:
 def _flag(request: web.Request, name: str, default: bool = False) -> bool:
     value = request.query.get(name)
     return default if value is None else value.lower() not in {"", "0", "no", "false", "none"}
-
-
-def _json(document: object, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status, body=msgspec.json.encode(document) + b"\n", content_type="application/json"
-    )

@@ -32,4 +32,6 @@ async def read_json(request: web.Request, type: type[T], required: bool = True) 
 
 def json_response(document: object, status: int = 200) -> web.Response:
     """A document as JSON."""
-    return web.Response(status=status, body=msgspec.json.encode(document), content_type="application/json")
+    return web.Response(
+        status=status, body=msgspec.json.encode(document) + b"\n", content_type="application/json"
+    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
+from seom.api.json_body import json_response
 from seom.containers.config import EndpointConfig
+from seom.engine.engine import Engine
 from seom.engine.filters import parse_filters
-from seom.engine.networks import Networks
 from seom.errors import InvalidParameter
 from seom.network.definition import CreateNetwork
 
@@ -17,13 +18,6 @@ Body = TypeVar("Body")
 
 LIST_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 PRUNE_FILTERS = ("until", "label", "label!")
-
-
-class NetworkEngine(Protocol):
-    """What these handlers need of the engine."""
-
-    @property
-    def networks(self) -> Networks: ...
 
 
 class Connect(msgspec.Struct, rename="pascal"):
@@ -47,19 +41,19 @@ class Created(msgspec.Struct, rename="pascal"):
     warning: str = ""
 
 
-def routes(engine: NetworkEngine) -> list[web.RouteDef]:
+def routes(engine: Engine) -> list[web.RouteDef]:
     """The network endpoints of one engine."""
     networks = engine.networks
 
     async def list_all(request: web.Request) -> web.Response:
-        return _json(networks.listing(parse_filters(request.query.get("filters"), LIST_FILTERS)))
+        return json_response(networks.listing(parse_filters(request.query.get("filters"), LIST_FILTERS)))
 
     async def inspect(request: web.Request) -> web.Response:
-        return _json(networks.inspect(request.match_info["id"]))
+        return json_response(networks.inspect(request.match_info["id"]))
 
     async def create(request: web.Request) -> web.Response:
         body = _decode(await request.read(), CreateNetwork)
-        return _json(Created(await networks.create(body)), status=201)
+        return json_response(Created(await networks.create(body)), status=201)
 
     async def remove(request: web.Request) -> web.Response:
         await networks.remove(request.match_info["id"])
@@ -67,7 +61,7 @@ def routes(engine: NetworkEngine) -> list[web.RouteDef]:
 
     async def prune(request: web.Request) -> web.Response:
         removed = await networks.prune(parse_filters(request.query.get("filters"), PRUNE_FILTERS))
-        return _json({"NetworksDeleted": removed or None})
+        return json_response({"NetworksDeleted": removed or None})
 
     async def connect(request: web.Request) -> web.Response:
         body = _decode(await request.read(), Connect)
@@ -95,9 +89,3 @@ def _decode(body: bytes, kind: type[Body]) -> Body:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidParameter(f"invalid JSON: {error}") from error
-
-
-def _json(document: object, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status, body=msgspec.json.encode(document) + b"\n", content_type="application/json"
-    )

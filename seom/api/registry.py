@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from seom.api.images import import_image
+from seom.api.json_body import json_response
 from seom.api.progress_stream import stream_progress
 from seom.engine.distribution import Distribution, wanted_reference
 from seom.engine.engine import Engine
@@ -67,7 +68,7 @@ class _Handlers:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise InvalidParameter(f"invalid JSON: {error}") from error
         token = await self._distribution.login(credentials)
-        return _json(LoginAnswer(identity_token=token))
+        return json_response(LoginAnswer(identity_token=token))
 
     async def inspect(self, request: web.Request) -> web.Response:
         """What a registry has under a name: descriptor and platforms."""
@@ -79,7 +80,7 @@ class _Handlers:
             platforms = [entry.platform for entry in document.manifests if entry.platform]
         media_type = document.media_type or found.media_type
         descriptor = {"mediaType": media_type, "digest": found.digest, "size": len(found.content)}
-        return _json({"Descriptor": descriptor, "Platforms": platforms})
+        return json_response({"Descriptor": descriptor, "Platforms": platforms})
 
 
 def account_of(request: web.Request) -> Credentials:
@@ -88,7 +89,3 @@ def account_of(request: web.Request) -> Credentials:
         return decode_credentials(request.headers.get("X-Registry-Auth", ""))
     except InvalidParameter:
         return ANONYMOUS
-
-
-def _json(document: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(document), content_type="application/json")

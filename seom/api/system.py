@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from seom.api import API_VERSION, MIN_API_VERSION
+from seom.api.json_body import json_response
 from seom.engine.engine import Engine
 from seom.engine.events import EventBus
 from seom.engine.filters import parse_filters
@@ -30,14 +31,14 @@ def routes(engine: Engine) -> list[web.RouteDef]:
         return await stream_events(engine.events, request)
 
     async def version(request: web.Request) -> web.Response:
-        return _json(version_document(API_VERSION, MIN_API_VERSION))
+        return json_response(version_document(API_VERSION, MIN_API_VERSION))
 
     async def info(request: web.Request) -> web.Response:
         settings = engine.settings
         document = info_document(
             settings.data_root, count(engine), engine.events.listeners, settings.insecure_registries
         )
-        return _json(document)
+        return json_response(document)
 
     return [
         web.get("/_ping", ping),
@@ -76,12 +77,12 @@ async def ping(request: web.Request) -> web.Response:
 
 async def prune_builds(request: web.Request) -> web.Response:
     """POST /build/prune, which ``docker system prune`` includes: there is no cache of builds."""
-    return _json({"CachesDeleted": None, "SpaceReclaimed": 0})
+    return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
 
 
 async def no_plugins(request: web.Request) -> web.Response:
     """GET /plugins."""
-    return _json([])
+    return json_response([])
 
 
 async def no_such_plugin(request: web.Request) -> web.Response:
@@ -124,7 +125,3 @@ async def stream_events(bus: EventBus, request: web.Request) -> web.StreamRespon
 
 def _moment(text: str | None) -> int | None:
     return parse_timestamp(text) if text else None
-
-
-def _json(document: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(document) + b"\n", content_type="application/json")
