@@ -409,3 +409,45 @@ def test_an_archive_that_breaks_off_is_an_error(container: Fixture) -> None:
 
     with pytest.raises(SystemFailure, match="the archive broke off"):
         asyncio.run(look())
+
+
+FLIP = """
+import ctypes, sys
+renameat2 = ctypes.CDLL(None).renameat2
+print("ready", flush=True)
+while True:
+    renameat2(-100, sys.argv[1].encode(), -100, sys.argv[2].encode(), 2)  # RENAME_EXCHANGE
+"""
+
+
+@contextmanager
+def flipping(directory: Path, link: Path) -> Iterator[None]:
+    """A directory and a link that change places all the time."""
+    command = [sys.executable, "-S", "-c", FLIP, str(directory), str(link)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_directory_exchanged_for_a_link_to_the_host_leads_nowhere(either: Fixture) -> None:
+    place, trap = either.volume / "place", either.volume / "trap"
+    place.mkdir()
+    trap.symlink_to(either.outside)
+    with flipping(place, trap):
+        for _ in range(40):
+            try:
+                put(either, "/data/volume/place", archive_of(("x", b"stolen"), ("sub/y", b"stolen")))
+                put(either, "/data/volume", archive_of(("place/x", b"stolen")))
+            except (NotFound, InvalidParameter, SystemFailure):
+                pass
+            try:
+                names = get(either, "/data/volume")
+            except SystemFailure:
+                continue
+            assert not any(name.endswith("/secret") for name in names)
+    assert os.listdir(either.outside) == ["secret"]
