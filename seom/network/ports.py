@@ -131,7 +131,7 @@ class PortRegistry:
         try:
             for address in request.host_addresses:
                 reserved = self._bind(request.protocol, address, port)
-                port = reserved.getsockname()[1] if reserved is not None else port
+                port = reserved.getsockname()[1] if reserved is not None else port or _any_port()
                 published = PublishedPort(request.container_port, request.protocol, address, port)
                 held.append((published, reserved))
         except BaseException:
@@ -171,6 +171,14 @@ def _written(address: Address, port: int) -> str:
 
 def _key(published: PublishedPort) -> tuple[str, Address, int]:
     return published.protocol, published.host_address, published.host_port
+
+
+def _any_port() -> int:
+    """A port of the ephemeral range, for protocols that the host has no sockets of."""
+    with socket.socket() as chooser:
+        chooser.bind(("", 0))
+        port: int = chooser.getsockname()[1]
+    return port
 
 
 def _candidates(request: PortRequest) -> Iterable[int]:

@@ -647,3 +647,18 @@ async def test_a_network_wanted_by_name_and_by_id_is_joined_once(lab: Lab) -> No
     assert list(web.endpoints) == ["blue"] and web.endpoints["blue"].dns_names[1] == "www"
     pool = networks.find("blue").pool(4)
     assert pool is not None and pool.taken == 1
+
+
+@in_lab
+async def test_sctp_ports_are_published_whether_or_not_the_host_has_sctp(lab: Lab) -> None:
+    networks = await lab.networks()
+    member = lab.member("web", port_bindings={"36412/sctp": [PortBinding("", "36412"), PortBinding()]})
+    await networks.attach(member)
+    shown = networks.settings(member).ports["36412/sctp"]
+    assert shown is not None
+    assert {int(entry.host_port) for entry in shown} > {36412} and all(
+        entry.host_port != "0" for entry in shown
+    )
+    assert "sctp . 36412" in Nftables().run("list map inet seom-abc123 any4")
+    with pytest.raises(SystemFailure, match="port is already allocated"):
+        await networks.attach(lab.member("next", port_bindings={"1/sctp": [PortBinding("", "36412")]}))
