@@ -25,6 +25,7 @@ from seom.images.making import CommitSource, ImageMaker, merged
 from seom.images.progress import Message, Report
 from seom.images.saving import SavedImage, save
 from seom.images.store import Image, ImageStore, NewImage
+from seom.linux.malloc import malloc_trim
 from seom.linux.sync import syncfs
 from seom.oci.descriptor import Platform, host_platform, matches, parse_platform
 from seom.oci.image_config import ExecutionConfig
@@ -47,8 +48,12 @@ class Images:
         data_root: Path,
         events: EventBus,
         users: Callable[[str], Sequence[User]],
+        settle_delay_s: float = 20,
     ) -> None:
-        """users tells which containers are made from an image id, running or not."""
+        """users tells which containers are made from an image id, running or not.
+
+        After settle_delay_s new layers are forced to disk, if the kernel has not written them yet.
+        """
         self.blobs = BlobStore(data_root)
         self.layers = LayerStore(data_root, self.blobs)
         self.leases = Leases()
@@ -57,6 +62,8 @@ class Images:
         self.data_root = data_root
         self._events = events
         self._removal = Removal(self.store, users, self._publish)
+        self._settle_delay_s = settle_delay_s
+        self._settling: asyncio.Task[object] | None = None
         self._collecting = asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()
 
@@ -68,7 +75,7 @@ class Images:
             if layer.boot_id != self.layers.boot_id:
                 await self._unpack_again(layer.diff_id, layer.blob)
         self._forget_unused_hidden()
-        self._in_background(self._settle())
+        self._settle_later()
         self._in_background(self.collect())
 
     async def close(self) -> None:
@@ -269,7 +276,7 @@ class Images:
         image = self.store.add(made)
         if reference:
             self.tag(image.id, reference)
-        self._in_background(self._settle())
+        self._settle_later()
         return self.store.get(image.id)
 
     # Removing
@@ -303,6 +310,8 @@ class Images:
                 blobs, diff_ids = self.store.roots()
                 roots = Roots(blobs, diff_ids)
                 collected = await in_thread(lambda: sweep_files(self.blobs, self.layers, roots, discard))
+                # what went through the threads of a load is kept by the C library otherwise
+                await in_thread(malloc_trim)
             self.store.forget_sources()
         if collected.layers or collected.blobs:
             log.info("collected %d layers, %d blobs", len(collected.layers), len(collected.blobs))
@@ -317,13 +326,21 @@ class Images:
 
     def content_arrived(self) -> None:
         """Something was put into the stores from outside: let it become durable, let waste be removed."""
-        self._in_background(self._settle())
+        self._settle_later()
         self._in_background(self.collect())
 
+    def _settle_later(self) -> None:
+        if self._settling is None or self._settling.done():
+            self._settling = self._in_background(self._settle())
+
     async def _settle(self) -> None:
-        """Once new layers are on disk, trust them after the next boot too."""
-        unsynced = [layer.diff_id for layer in self.store.unsynced()]
-        if unsynced:
+        """Once new layers are on disk, trust them after the next boot too.
+
+        The kernel is given time to write by itself: to insist at once would delay everybody's writes,
+        and what is removed again soon never needs to be written.
+        """
+        while unsynced := [layer.diff_id for layer in self.store.unsynced()]:
+            await asyncio.sleep(self._settle_delay_s)
             await in_thread(self._sync)
             self.store.mark_synced(unsynced)
 
@@ -343,10 +360,11 @@ class Images:
         except (SeomError, OSError) as error:
             log.error("layer %s cannot be restored: %s", diff_id, error)
 
-    def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         task: asyncio.Task[object] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)

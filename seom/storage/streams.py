@@ -101,7 +101,7 @@ class Stage(Generic[Result]):
     """One step of a pipeline: a function in its own thread, and what became of it."""
 
     def __init__(self, run: Callable[[], Result]) -> None:
-        self._run = run
+        self._run: Callable[[], Result] | None = run
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._outcome: list[Result] = []
         self._error: BaseException | None = None
@@ -128,8 +128,11 @@ class Stage(Generic[Result]):
         return self._outcome[0]
 
     def _work(self) -> None:
+        # forgotten at once: whoever owns the stage is usually what the function is bound to
+        run, self._run = self._run, None
         try:
-            self._outcome.append(self._run())
+            assert run
+            self._outcome.append(run())
         except BaseException as error:
             self._error = error
 

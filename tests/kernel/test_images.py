@@ -57,7 +57,9 @@ class World:
 
     def start(self) -> None:
         self.db = Database(self.root / "seom.db")
-        self.images = Images(self.db, self.root, self.events, lambda image_id: self.users.get(image_id, []))
+        self.images = Images(
+            self.db, self.root, self.events, lambda image_id: self.users.get(image_id, []), 0
+        )
 
     async def load(self, archive: bytes, platform: str = "") -> list[Image]:
         return await self.images.load(pieces(archive), self.lines.append, platform)
