@@ -18,6 +18,7 @@ from seom.containers.targets import open_target
 from seom.linux import mount as mnt
 from seom.linux.libc import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE
 from seom.linux.namespaces import CLONE_NEWNS, setns
+from seom.linux.overlay import new_overlay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,21 +35,11 @@ def mount_overlay(lowers: Sequence[str], upper: str, work: str) -> int:
 
     Raises OSError: ENOENT for a missing directory, ELOOP when layers overlap.
     """
-    context = mnt.fsopen("overlay")
     try:
-        mnt.fsconfig_set_string(context, "source", "overlay")
-        for lower in lowers:
-            mnt.fsconfig_set_string(context, "lowerdir+", lower)
-        mnt.fsconfig_set_string(context, "upperdir", upper)
-        mnt.fsconfig_set_string(context, "workdir", work)
-        mnt.fsconfig_create(context)
-        return mnt.fsmount(context)
+        return new_overlay(lowers, upper, work)
     except OSError as error:
-        # Before Linux 6.7 there is no "lowerdir+", and a path may exceed fsconfig's 255 bytes.
         if error.errno != errno.EINVAL:
             raise
-    finally:
-        os.close(context)
     return _mount_overlay_at_once(lowers, upper, work)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
-from collections.abc import Sequence
 
 from seom.linux import mount as mnt
 from seom.linux.libc import AT_FDCWD
 from seom.linux.namespaces import CLONE_NEWNS, unshare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def open_overlay(lowers: Sequence[str], upper: str | None = None, work: str | None = None) -> int:
@@ -22,17 +24,22 @@ def open_overlay(lowers: Sequence[str], upper: str | None = None, work: str | No
         # overlayfs wants two lower layers, or an upper one
         return mnt.open_tree(AT_FDCWD, lowers[0], mnt.OPEN_TREE_CLONE)
     try:
-        return _configure(lowers, upper, work)
+        return new_overlay(lowers, upper, work)
     except OSError as error:
-        # Before Linux 6.7 there is no "lowerdir+", and no option may exceed 255 bytes.
         if error.errno != errno.EINVAL:
             raise
     return _in_private_namespace(lowers, upper, work)
 
 
-def _configure(lowers: Sequence[str], upper: str | None, work: str | None) -> int:
+def new_overlay(lowers: Sequence[str], upper: str | None, work: str | None) -> int:
+    """open_overlay() by the new mount API alone.
+
+    Raises OSError: EINVAL where the kernel is older than 6.7 (no "lowerdir+"), or when a path is
+    longer than 255 bytes.
+    """
     context = mnt.fsopen("overlay")
     try:
+        mnt.fsconfig_set_string(context, "source", "overlay")
         for lower in lowers:
             mnt.fsconfig_set_string(context, "lowerdir+", lower)
         if upper is not None and work is not None:
@@ -46,6 +53,8 @@ def _configure(lowers: Sequence[str], upper: str | None, work: str | None) -> in
 
 def _in_private_namespace(lowers: Sequence[str], upper: str | None, work: str | None) -> int:
     """By mount(2) in a namespace of a thread that ends at once; the clone of the mount outlives it."""
+    import threading  # not for the spawner, which never comes here
+
     outcome: list[int | OSError] = []
 
     def mount() -> None:

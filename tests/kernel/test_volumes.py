@@ -78,6 +78,20 @@ def test_an_overlay_lives_as_long_as_its_descriptor(
         os.close(root)
 
 
+def test_layers_may_have_long_names(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 200) / ("e" * 200)
+    for name in ("a:1", "b,2", "upper", "work"):
+        (deep / name).mkdir(parents=True)
+    (deep / "a:1/file").touch()
+    root = open_overlay([str(deep / "a:1"), str(deep / "b,2")], str(deep / "upper"), str(deep / "work"))
+    try:
+        os.mkdir(f"/proc/self/fd/{root}/made")
+        assert sorted(os.listdir(f"/proc/self/fd/{root}")) == ["file", "made"]
+    finally:
+        os.close(root)
+    assert os.listdir(deep / "upper") == ["made"]
+
+
 @pytest.mark.parametrize("destination", ["/data", "/escape"])
 def test_an_empty_volume_gets_the_images_content(tmp_path: Path, layers: list[str], destination: str) -> None:
     async def scenario(volumes: Volumes) -> None:
