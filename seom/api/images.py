@@ -24,6 +24,7 @@ from seom.engine.images import Images, check_unambiguous
 from seom.errors import InvalidParameter, NotSupported, SeomError, Unavailable
 from seom.images.making import CommitSource
 from seom.images.progress import Report, status
+from seom.images.store import Image
 from seom.oci.descriptor import Platform
 from seom.oci.image_config import ExecutionConfig
 from seom.oci.reference import Reference, parse_reference
@@ -72,11 +73,14 @@ class _Images:
 
     async def inspect(self, request: web.Request) -> web.Response:
         """Everything about one image."""
-        return json_response(inspection(self._images, self._images.store.resolve(request.match_info["name"])))
+        return json_response(inspection(self._images, self._image(request)))
+
+    def _image(self, request: web.Request) -> Image:
+        return self._images.resolve(request.match_info["name"], _platform(request))
 
     async def history(self, request: web.Request) -> web.Response:
         """How an image came to be."""
-        return json_response(history(self._images, self._images.store.resolve(request.match_info["name"])))
+        return json_response(history(self._images, self._image(request)))
 
     async def tag(self, request: web.Request) -> web.Response:
         """Give an image a further name."""
@@ -108,6 +112,9 @@ class _Images:
         """Send images as an archive; a failure on the way breaks the connection."""
         name = request.match_info.get("name")
         names = [name] if name else request.query.getall("names", [])
+        platform = _platform(request)
+        for each in names if platform else ():
+            self._images.resolve(each, platform)
         self._images.check_saved(names)
         response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
         await response.prepare(request)

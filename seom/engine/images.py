@@ -124,8 +124,11 @@ class Images:
     def layer_paths_of(self, diff_ids: Sequence[str]) -> list[str]:
         """Lower directories for layers given lowest first; see ImageStore.layer_paths.
 
+        An image without layers has an empty directory, since an overlay needs one.
         Raises SystemFailure when one is missing on disk.
         """
+        if not diff_ids:
+            return [str(self.layers.empty())]
         topmost_first = dict.fromkeys(reversed(diff_ids))
         paths = [self.layers.path(diff_id) for diff_id in topmost_first]
         for path in paths:

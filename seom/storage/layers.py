@@ -2,6 +2,7 @@
 
     DATA_ROOT/layers/
         HEX/diff        the files, as overlayfs takes them (whiteouts, opaque directories)
+        empty/          for images without a layer
         ingest/RANDOM/  being unpacked; whatever is here at start is left over from a crash
 
 HEX is the digest of the uncompressed tar (diff_id); a sha512 one is longer. A layer appears by
@@ -81,6 +82,12 @@ class LayerStore:
     def exists(self, diff_id: str) -> bool:
         """Whether the layer is unpacked."""
         return self.path(diff_id).exists()
+
+    def empty(self) -> Path:
+        """A directory with nothing in it."""
+        folder = self.root / "empty"
+        folder.mkdir(mode=0o755, exist_ok=True)
+        return folder
 
     def writer(
         self, diff_id: str = "", blob: str = "", blob_bytes: int | None = None, lease: Lease | None = None
