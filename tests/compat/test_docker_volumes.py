@@ -11,6 +11,7 @@ import pytest
 
 from tests.harness.docker_cli import DockerCli
 from tests.harness.http_client import ApiClient
+from tests.harness.images import busybox_layer, docker_archive
 
 
 @pytest.fixture
@@ -160,6 +161,27 @@ def test_a_part_of_a_volume_is_mounted(docker: DockerCli, volume: str) -> None:
 def test_a_volume_takes_owner_and_mode_of_the_images_directory(docker: DockerCli, volume: str) -> None:
     shown = docker.out("run", "--rm", "-v", f"{volume}:/tmp", "busybox", "stat", "-c", "%a %u", "/tmp")
     assert shown == "1777 0"
+
+
+def test_the_images_volumes_are_made_filled_and_removed(docker: DockerCli, name: str, tmp_path: Path) -> None:
+    volumes: dict[str, object] = {"/var/www": {}, "/var/new/": {}}
+    (tmp_path / "image.tar").write_bytes(docker_archive([busybox_layer()], [f"{name}:1"], Volumes=volumes))
+    docker.out("load", "-i", tmp_path / "image.tar")
+    try:
+        before = set(docker.out("volume", "ls", "-q").split())
+        docker.out("create", "--name", name, "-v", f"{tmp_path}:/var/new", f"{name}:1", "ls", "/var/www")
+        mounts = {mount["Destination"]: mount["Type"] for mount in docker.inspect(name)["Mounts"]}
+        assert mounts == {"/var/www": "volume", "/var/new": "bind"}
+        assert docker.out("start", "-a", name) == "index.html"
+        made = set(docker.out("volume", "ls", "-q").split()) - before
+        assert len(made) == 1
+        docker.out("rm", name)
+        assert made <= set(docker.out("volume", "ls", "-q").split())
+        docker.out("volume", "rm", *made)
+        assert docker.out("run", "--rm", f"{name}:1", "ls", "/var/www") == "index.html"
+        assert set(docker.out("volume", "ls", "-q").split()) == before
+    finally:
+        docker.out("rmi", f"{name}:1")
 
 
 def test_mounts_are_listed_as_docker_lists_them(docker: DockerCli, volume: str, name: str) -> None:
