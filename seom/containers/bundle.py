@@ -210,7 +210,11 @@ def filter_of(state: State, spec: RuntimeSpec) -> bytes:
 
     def build() -> bytes:
         return compile_filter(
-            seccomp.default_action, seccomp.default_errno_ret, seccomp.architectures, seccomp.syscalls
+            seccomp.default_action,
+            seccomp.default_errno_ret,
+            seccomp.architectures,
+            seccomp.syscalls,
+            seccomp.flags,
         )
 
     profile = encode(view_members(seccomp)).encode()

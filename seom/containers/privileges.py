@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from seom.oci.runtime_spec import Process, Rlimit
 
+_UNNAMED = {"RLIMIT_LOCKS": 10}  # Python's module has no name for it
 _LAST_DESCRIPTOR = 0xFFFFFFFF
 
 
@@ -23,7 +24,7 @@ def set_rlimits(limits: Sequence[Rlimit]) -> None:
     Raises OSError (EINVAL) for a name the kernel does not know. See getrlimit(2).
     """
     for limit in limits:
-        number = getattr(resource, limit.type, None)
+        number = getattr(resource, limit.type, _UNNAMED.get(limit.type))
         if not isinstance(number, int):
             raise OSError(errno.EINVAL, "unknown resource limit", limit.type)
         soft, hard = _signed(limit.soft), _signed(limit.hard)

@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# Changes whenever the compiler makes something else of the same profile.
+COMPILER = b"seom-2"
+
+
 def cached_program(profile: bytes, folder: str | None, build: Callable[[], bytes]) -> bytes:
     """The program in the folder for these bytes of a profile, or else built now and left there."""
     if folder is None:
         return build()
-    path = f"{folder}/{blake2b(profile, digest_size=32).hexdigest()}.bpf"
+    path = f"{folder}/{blake2b(profile, digest_size=32, person=COMPILER).hexdigest()}.bpf"
     try:
         with open(path, "rb") as file:
             return file.read()

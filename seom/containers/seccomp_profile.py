@@ -295,7 +295,11 @@ def _compile(profile: bytes) -> bytes:
     seccomp = msgspec.json.decode(profile, type=Seccomp)
     try:
         return compile_filter(
-            seccomp.default_action, seccomp.default_errno_ret, seccomp.architectures, seccomp.syscalls
+            seccomp.default_action,
+            seccomp.default_errno_ret,
+            seccomp.architectures,
+            seccomp.syscalls,
+            seccomp.flags,
         )
     except ValueError as error:
         raise InvalidParameter(str(error)) from error

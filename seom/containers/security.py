@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from seom.containers.apparmor_profile import DEFAULT_PROFILE
 from seom.containers.config import HostConfig
 from seom.containers.seccomp_profile import default_profile, parse_profile
 from seom.errors import InvalidParameter
@@ -103,16 +104,15 @@ def seccomp_of(options: SecurityOptions, capabilities: list[str], privileged: bo
 
 
 def apparmor_of(options: SecurityOptions, privileged: bool = False) -> str:
-    """The AppArmor profile of a container; empty where there is none or the host has no AppArmor.
+    """The AppArmor profile of a container: the default one, its own, or "" for none.
 
-    Raises InvalidParameter when one is asked for on a host that cannot enforce it.
+    On a host without AppArmor the option means nothing, as with Docker.
     """
-    wanted = options.apparmor
-    if wanted in (None, "", UNCONFINED) or privileged:
-        return UNCONFINED if wanted == UNCONFINED and apparmor.enabled() else ""
-    if not apparmor.enabled():
-        raise InvalidParameter("AppArmor is not enabled on the system; leave out --security-opt apparmor")
-    return wanted or ""
+    if not apparmor.enabled() or options.apparmor == UNCONFINED:
+        return ""
+    if options.apparmor in (None, "", "docker-default"):
+        return "" if privileged else DEFAULT_PROFILE
+    return options.apparmor or ""
 
 
 def hidden_paths(host: HostConfig) -> tuple[list[str], list[str]]:

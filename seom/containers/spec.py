@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import posixpath
+import resource
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from seom.containers.apparmor_profile import DEFAULT_PROFILE, ensure_loaded
 from seom.containers.config import Config, HostConfig
 from seom.containers.devices import check_device_requests, devices_of, parse_rule
 from seom.containers.namespaces import JoinedNamespaces, check_modes, check_sysctls, namespaces_of, sysctls_of
 from seom.containers.resources import check_resources, resources_of
 from seom.containers.security import (
+    SecurityOptions,
     apparmor_of,
     capabilities_of,
     hidden_paths,
@@ -19,6 +22,7 @@ from seom.containers.security import (
 )
 from seom.containers.user import ContainerUser
 from seom.errors import InvalidParameter
+from seom.linux.capabilities import bounding_set
 from seom.oci.runtime_spec import (
     OCI_VERSION,
     Box,
@@ -68,10 +72,9 @@ def check_host_config(config: Config, host: HostConfig, update: bool = False) ->
     capabilities = capabilities_of(host)
     options = parse_security_options(host.security_opt)
     seccomp_of(options, capabilities, host.privileged)
-    apparmor_of(options, host.privileged)
     for rule in host.device_cgroup_rules or []:
         parse_rule(rule)
-    _rlimits(host)
+    warnings += _unreachable_limits(_rlimits(host))
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidParameter(
             f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
@@ -151,7 +154,7 @@ def exec_process(
         capabilities=_capabilities(capabilities_of(wanted), user),
         rlimits=_rlimits(host),
         no_new_privileges=options.no_new_privileges,
-        apparmor_profile=apparmor_of(options, privileged or host.privileged),
+        apparmor_profile=_apparmor(options, privileged or host.privileged),
         oom_score_adj=host.oom_score_adj,
     )
 
@@ -194,9 +197,17 @@ def _process(container_id: str, config: Config, host: HostConfig, user: Containe
         capabilities=_capabilities(capabilities_of(host), user),
         rlimits=_rlimits(host),
         no_new_privileges=options.no_new_privileges,
-        apparmor_profile=apparmor_of(options, host.privileged),
+        apparmor_profile=_apparmor(options, host.privileged),
         oom_score_adj=host.oom_score_adj,
     )
+
+
+def _apparmor(options: SecurityOptions, privileged: bool) -> str:
+    """The profile to take on; the default one is loaded into the kernel when it is not there."""
+    profile = apparmor_of(options, privileged)
+    if profile == DEFAULT_PROFILE:
+        ensure_loaded()
+    return profile
 
 
 def _capabilities(names: list[str], user: ContainerUser) -> Capabilities:
@@ -218,6 +229,22 @@ def _rlimits(host: HostConfig) -> list[Rlimit]:
                 f"ulimit soft limit must be less than or equal to hard limit: {ulimit.soft} > {ulimit.hard}"
             )
         found.append(Rlimit(f"RLIMIT_{name.upper()}", soft, hard))
+    return found
+
+
+def _unreachable_limits(limits: list[Rlimit]) -> list[str]:
+    """Only a process with CAP_SYS_RESOURCE can raise a hard limit: say which stay at the host's."""
+    if "CAP_SYS_RESOURCE" in bounding_set():
+        return []
+    found = []
+    for limit in limits:
+        number = getattr(resource, limit.type, None)
+        highest = resource.RLIM_INFINITY if number is None else resource.getrlimit(number)[1]
+        if highest != resource.RLIM_INFINITY and limit.hard > highest:
+            name = limit.type.removeprefix("RLIMIT_").lower()
+            found.append(
+                f"This host does not let Seom raise the limit of {name} above {highest}. Limited to that."
+            )
     return found
 
 

@@ -95,6 +95,7 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
+FLAGS_HEADER = struct.Struct("=I")
 DEFAULT_FLAGS = ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",)
 
 SECCOMP_SET_MODE_FILTER = 1
@@ -126,12 +127,13 @@ def compile_filter(
     default_errno: int | None,
     architectures: Iterable[str],
     rules: Iterable[Rule],
+    flags: Iterable[str] = (),
 ) -> bytes:
-    """Compile rules to the bytes of a BPF program for install().
+    """Compile rules to the bytes that install() takes: its flags, then a BPF program.
 
     Calls newer than everything a restrictive filter names answer ENOSYS, so that a C library
     falls back to an older call instead of giving up on EPERM. Names that exist on no architecture
-    here are ignored. Raises ValueError for unknown actions, operators and architectures.
+    here are ignored. Raises ValueError for unknown actions, operators, architectures and flags.
     """
     default = action_value(default_action, default_errno)
     rules = [rule for rule in rules if action_value(rule.action, rule.errno_ret) != default]
@@ -148,18 +150,30 @@ def compile_filter(
     program.append((RET, 0, 0, ACTIONS["SCMP_ACT_KILL_PROCESS"]))
     if len(program) > MAX_INSTRUCTIONS:
         raise ValueError(f"seccomp profile is too large: {len(program)} of {MAX_INSTRUCTIONS} instructions")
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    bits = flag_bits(list(flags) or DEFAULT_FLAGS)
+    return FLAGS_HEADER.pack(bits) + b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def install(program: bytes, flags: Iterable[str] = DEFAULT_FLAGS) -> None:
-    """seccomp(SECCOMP_SET_MODE_FILTER) on the calling thread.
+def flag_bits(flags: Iterable[str]) -> int:
+    """The flags of seccomp(2) for their names; raises ValueError for one that is unknown."""
+    bits = 0
+    for flag in flags:
+        if flag not in FLAGS:
+            raise ValueError(f"seccomp flag {flag!r} is not supported")
+        bits |= FLAGS[flag]
+    return bits
+
+
+def install(compiled: bytes) -> None:
+    """seccomp(SECCOMP_SET_MODE_FILTER) on the calling thread, with what compile_filter() made.
 
     Needs no_new_privs or CAP_SYS_ADMIN (EACCES otherwise).
     """
     libc = ctypes.CDLL(None, use_errno=True)
+    (bits,) = FLAGS_HEADER.unpack_from(compiled)
+    program = compiled[FLAGS_HEADER.size :]
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    bits = sum(FLAGS[flag] for flag in flags)
     number = SYS_SECCOMP.get(os.uname().machine, 277)
     if libc.syscall(number, SECCOMP_SET_MODE_FILTER, bits, ctypes.c_char_p(header)):
         failure = ctypes.get_errno()

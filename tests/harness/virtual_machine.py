@@ -1,7 +1,7 @@
 """Runs tests of this project under another kernel: Debian's cloud kernel in a virtual machine.
 
-    CACHE/VERSION/{vmlinuz,overlay.ko}   from the distribution's own package
-    initramfs (temporary)                busybox, Python, pytest, this project; /init runs the tests
+    CACHE/VERSION/{vmlinuz,overlay.ko,apparmor_parser}   from the distribution's own packages
+    initramfs (temporary)   busybox, Python, pytest, this project; /init runs the tests
 
 The guest's console is the output; its last line tells pytest's exit code. Nothing is emulated but a
 serial port, so that the guest needs no modules. KVM is not tried: where it cannot run this kernel, as in
@@ -52,6 +52,7 @@ mount -o bind / /r && cd /r && mount --move . / && exec chroot . /run-tests
 RUN_TESTS = """#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
+mount -t securityfs security /sys/kernel/security
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm && mount -t devpts dev /dev/pts
 mount -t cgroup2 cgroup /sys/fs/cgroup
@@ -84,7 +85,7 @@ def run_tests_in_guest(tests: Iterable[str]) -> tuple[int, str]:
     with tempfile.TemporaryDirectory(prefix="seom-guest-") as folder:
         initramfs = Path(folder, "initramfs")
         with initramfs.open("wb") as file:
-            write_initramfs(file, kernel / "overlay.ko", RUN_TESTS.format(tests=" ".join(tests)))
+            write_initramfs(file, kernel, RUN_TESTS.format(tests=" ".join(tests)))
         text = _boot(kernel, initramfs)
     found = re.search(r"SEOM-EXIT (\d+)", text)
     if found is None:
@@ -97,7 +98,7 @@ def cached_kernel() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        found = sorted(path.parent for path in CACHE.glob("*/vmlinuz"))
+        found = sorted(path.parent for path in CACHE.glob("*/apparmor_parser"))
         return found[-1] if found else _fetch_kernel()
 
 
@@ -108,18 +109,26 @@ def _fetch_kernel() -> Path:
         raise Missing(f"apt knows no {META_PACKAGE}; run apt-get update")
     version = package[1]
     with tempfile.TemporaryDirectory(prefix=".new-", dir=CACHE) as folder:
-        name = f"linux-image-{version}"
-        download = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", name]
-        if subprocess.run(download, cwd=folder, capture_output=True).returncode:
-            raise Missing(f"cannot download {name}; is the Debian mirror reachable?")
-        (archive,) = Path(folder).glob("*.deb")
-        subprocess.run(["dpkg-deb", "--extract", str(archive), f"{folder}/x"], check=True)
+        _unpack(f"linux-image-{version}", folder)
+        _unpack("apparmor", folder)
         kept = Path(folder, "kept")
         kept.mkdir()
-        shutil.move(f"{folder}/x/boot/vmlinuz-{version}", kept / "vmlinuz")
-        modules = Path(folder, "x/lib/modules", version, "kernel/fs/overlayfs")
-        shutil.move(modules / "overlay.ko", kept / "overlay.ko")
+        modules = f"lib/modules/{version}/kernel"
+        for source in (
+            f"boot/vmlinuz-{version}",
+            f"{modules}/fs/overlayfs/overlay.ko",
+            "sbin/apparmor_parser",
+        ):
+            shutil.move(f"{folder}/{source}", kept / Path(source).name.removesuffix(f"-{version}"))
         return kept.rename(CACHE / version)
+
+
+def _unpack(package: str, folder: str) -> None:
+    download = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package]
+    if subprocess.run(download, cwd=folder, capture_output=True).returncode:
+        raise Missing(f"cannot download {package}; is the Debian mirror reachable?")
+    (archive,) = Path(folder).glob(f"{package}_*.deb")
+    subprocess.run(["dpkg-deb", "--extract", str(archive), folder], check=True)
 
 
 def _boot(kernel: Path, initramfs: Path) -> str:
@@ -138,14 +147,15 @@ def _boot(kernel: Path, initramfs: Path) -> str:
 # -- the initramfs: a cpio archive in the "newc" format, see cpio(5)
 
 
-def write_initramfs(file: BinaryIO, module: Path, run_tests: str) -> None:
+def write_initramfs(file: BinaryIO, kernel: Path, run_tests: str) -> None:
     """Write the guest's root file system."""
     archive = _Cpio(file)
     for folder in ("bin", "r", "proc", "sys", "dev", "tmp", "run", "root", "mnt", "etc"):
         archive.folder(folder)
     archive.text("init", INIT, 0o755)
     archive.text("run-tests", run_tests, 0o755)
-    archive.copy(module, "overlay.ko")
+    archive.copy(kernel / "overlay.ko", "overlay.ko")
+    archive.copy(kernel / "apparmor_parser", "sbin/apparmor_parser")
     archive.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
     archive.text("etc/group", "root:x:0:\n")
     archive.text("usr/bin/seom-runtime", _RUNTIME, 0o755)

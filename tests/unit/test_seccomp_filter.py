@@ -11,7 +11,14 @@ import pytest
 from seom.containers.seccomp_profile import compiled, default_profile, parse_profile
 from seom.errors import InvalidParameter
 from seom.linux.capabilities import DEFAULT, NAMES
-from seom.linux.seccomp import ACTIONS, ARCHITECTURES, action_value, compile_filter, syscall_number
+from seom.linux.seccomp import (
+    ACTIONS,
+    ARCHITECTURES,
+    FLAGS_HEADER,
+    action_value,
+    compile_filter,
+    syscall_number,
+)
 from seom.oci.runtime_spec import SeccompArg, SyscallRule
 
 ALLOW = ACTIONS["SCMP_ACT_ALLOW"]
@@ -27,7 +34,7 @@ def decide(program: bytes, call: str | int, *arguments: int, architecture: str =
     assert number is not None
     padded = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("=IIQ6Q", number, ARCHITECTURES[architecture].audit, 0, *padded)
-    code = list(struct.iter_unpack("=HBBI", program))
+    code = list(struct.iter_unpack("=HBBI", program[FLAGS_HEADER.size :]))
     position, accumulator = 0, 0
     while True:
         operation, if_true, if_false, constant = code[position]
@@ -183,6 +190,14 @@ def test_a_users_profile_is_settled_for_this_machine() -> None:
 def test_a_bad_profile_is_refused_with_a_reason(text: str, message: str) -> None:
     with pytest.raises(InvalidParameter, match=message):
         parse_profile(text, ())
+
+
+def test_flags_travel_with_the_program() -> None:
+    plain = compile_filter("SCMP_ACT_ALLOW", None, FAMILY, [])
+    logging = compile_filter("SCMP_ACT_ALLOW", None, FAMILY, [], ["SECCOMP_FILTER_FLAG_LOG"])
+    assert [FLAGS_HEADER.unpack_from(one) for one in (plain, logging)] == [(4,), (2,)]
+    with pytest.raises(ValueError, match="SECCOMP_FILTER_FLAG_ODD"):
+        compile_filter("SCMP_ACT_ALLOW", None, FAMILY, [], ["SECCOMP_FILTER_FLAG_ODD"])
 
 
 @pytest.mark.parametrize("action", ["SCMP_ACT_NOTIFY", "SCMP_ACT_PERHAPS"])
