@@ -42,8 +42,8 @@ def predefined_networks() -> list[tuple[str, NetworkDefinition]]:
     }
     return [
         (BRIDGE, NetworkDefinition("bridge", options=options)),
-        (HOST, NetworkDefinition("host", enable_ipv4=False)),
-        (NONE, NetworkDefinition("null", enable_ipv4=False)),
+        (HOST, NetworkDefinition("host")),
+        (NONE, NetworkDefinition("null")),
     ]
 
 

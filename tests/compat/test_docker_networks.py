@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -334,3 +335,69 @@ def test_bad_requests_are_refused_with_400(api: ApiClient, path: str, body: byte
     answer = api.request("POST", path, body, headers={"Content-Type": "application/json"})
     assert answer.status == 400, answer.body
     assert json.loads(answer.body)["message"]
+
+
+def test_a_guest_of_anothers_network_has_its_names(docker: DockerCli, network: str, name: str) -> None:
+    docker.out("run", "-d", "--name", f"{name}-c", "--network", network, "--add-host", "db:10.9.8.7", *SLEEP)
+    files = ("cat", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname")
+    guest = docker.out("run", "--rm", "--network", f"container:{name}-c", "busybox", *files)
+    assert guest == docker.out("exec", f"{name}-c", *files)
+    answer = docker.out("run", "--rm", "--network", f"container:{name}-c", "busybox", "nslookup", f"{name}-c")
+    assert endpoint(docker, f"{name}-c", network)["IPAddress"] in answer
+
+
+def test_the_hosts_file_of_the_hosts_network_is_the_hosts(docker: DockerCli) -> None:
+    show = ("busybox", "cat", "/etc/hosts")
+    assert docker.out("run", "--rm", "--network", "host", *show) == Path("/etc/hosts").read_text().rstrip()
+    added = docker.out("run", "--rm", "--network", "host", "--add-host", "db:10.9.8.7", *show)
+    assert re.search(r"^10\.9\.8\.7\s+db$", added, re.MULTILINE)
+
+
+def test_the_predefined_networks_look_like_dockers(docker: DockerCli) -> None:
+    for name, driver in (("host", "host"), ("none", "null")):
+        found = docker.inspect(name, "network")
+        assert (found["Driver"], found["Scope"], found["Options"]) == (driver, "local", {})
+        assert found["IPAM"] == {"Driver": "default", "Options": None, "Config": None}
+    bridge = docker.inspect("bridge", "network")
+    assert bridge["Options"].pop("com.docker.network.bridge.name")
+    assert bridge["Options"] == {
+        "com.docker.network.bridge.default_bridge": "true",
+        "com.docker.network.bridge.enable_icc": "true",
+        "com.docker.network.bridge.enable_ip_masquerade": "true",
+        "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+        "com.docker.network.driver.mtu": "1500",
+    }
+    assert [set(pool) for pool in bridge["IPAM"]["Config"]] == [{"Subnet", "Gateway"}]
+
+
+def test_connected_networks_are_added_to_the_hosts_file(docker: DockerCli, network: str, name: str) -> None:
+    docker.out("run", "-d", "--name", f"{name}-c", "--hostname", "www", *SLEEP)
+    docker.out("network", "connect", network, f"{name}-c")
+    address = endpoint(docker, f"{name}-c", network)["IPAddress"]
+    assert re.search(
+        rf"^{re.escape(address)}\s+www$", docker.out("exec", f"{name}-c", "cat", "/etc/hosts"), re.M
+    )
+    assert docker.out("exec", f"{name}-c", "nslookup", f"{name}-c")
+    docker.out("network", "disconnect", network, f"{name}-c")
+    assert address not in docker.out("exec", f"{name}-c", "cat", "/etc/hosts")
+
+
+def test_names_follow_a_rename(docker: DockerCli, network: str, name: str) -> None:
+    docker.out("run", "-d", "--name", f"{name}-c", "--network", network, *SLEEP)
+    docker.out("rename", f"{name}-c", f"{name}-d")
+    address = endpoint(docker, f"{name}-d", network)["IPAddress"]
+    assert address in docker.out("run", "--rm", "--network", network, "busybox", "nslookup", f"{name}-d")
+    assert docker("run", "--rm", "--network", network, "busybox", "nslookup", f"{name}-c").returncode == 1
+
+
+def test_a_fixed_address_stays_over_a_restart(docker: DockerCli, made: list[str], name: str) -> None:
+    made.append(name)
+    docker.out("network", "create", "--subnet", "10.96.0.0/24", name)
+    docker.out("run", "-d", "--name", f"{name}-c", "--network", name, "--ip", "10.96.0.9", *SLEEP)
+    docker.out("restart", "-t", "0", f"{name}-c")
+    assert endpoint(docker, f"{name}-c", name)["IPAddress"] == "10.96.0.9"
+    assert endpoint(docker, f"{name}-c", name)["IPAMConfig"] == {"IPv4Address": "10.96.0.9"}
+    taken = docker("run", "--rm", "--network", name, "--ip", "10.96.0.9", "busybox", "true")
+    assert taken.returncode == 125 and "Address already in use" in taken.stderr
+    outside = docker("run", "--rm", "--network", name, "--ip", "10.95.0.9", "busybox", "true")
+    assert outside.returncode == 125 and "10.95.0.9" in outside.stderr
