@@ -154,13 +154,20 @@ class Containers:
         volumes.settle(container.id)
 
     def _mounts_of(self, name: str) -> list[MountPoint]:
-        return self.get(name).definition.mounts
+        return self._other(name).definition.mounts
+
+    def _other(self, name: str) -> Container:
+        """A container that a create request names: for "not found" docker would pull the request's image."""
+        try:
+            return self.get(name)
+        except NotFound as error:
+            raise InvalidParameter(str(error)) from error
 
     def _check_network(self, host: HostConfig) -> None:
         """Refuse what no start could satisfy; the rest is decided when the container starts."""
         mode = host.network_mode
         if mode.startswith("container:"):
-            self.get(mode.removeprefix("container:"))
+            self._other(mode.removeprefix("container:"))
             if host.port_bindings or host.publish_all_ports:
                 raise InvalidParameter(
                     "conflicting options: port publishing and the container type network mode"
@@ -185,7 +192,7 @@ class Containers:
         if host.uts_mode == "host" or host.network_mode == "host":
             return socket.gethostname()
         if host.network_mode.startswith("container:"):
-            return self.get(host.network_mode.partition(":")[2]).config.hostname
+            return self._other(host.network_mode.partition(":")[2]).config.hostname
         return id[:12]
 
     def _insert(self, container: Container) -> None:

@@ -162,7 +162,11 @@ class Lifecycle:
         state.finished_at_ns = record.finished_at_ns
         restart = wants_restart(container.host.restart_policy, state)
         state.status = Status.RESTARTING if restart else Status.EXITED
-        container.save_state(self._db)
+        try:
+            container.save_state(self._db)
+        except SystemFailure as error:
+            # The exit is in memory, and in exit.json for the next daemon.
+            log.error("the exit of container %s was not stored: %s", container.short_id, error)
         if record.oom_killed:
             self._publish(container, "oom")
         self._publish(container, "die", exitCode=str(record.code), execDuration=str(int(ran_s)))

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from seom.errors import SystemFailure
+from seom.storage.reserve import Reserve
+
+# SQLite reports a full disk by the first, and where it maps or creates files by the others.
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
 
 class Database:
@@ -26,16 +30,18 @@ class Database:
         Raises SystemFailure when the file is damaged or from a newer Seom.
         """
         self.path = path
+        self._reserve = Reserve(path.with_suffix(".reserve"))
         try:
             self._connection = sqlite3.connect(path, isolation_level=None)
             self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.execute("PRAGMA foreign_keys=ON")
-            damage = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            self._run("PRAGMA journal_mode=WAL")
+            self._run("PRAGMA synchronous=NORMAL")
+            self._run("PRAGMA foreign_keys=ON")
+            damage = self._run("PRAGMA quick_check(1)").fetchone()[0]
             if damage != "ok":
                 raise sqlite3.DatabaseError(damage)
             self._migrate()
+            self._reserve.fill()
         except sqlite3.DatabaseError as error:
             raise SystemFailure(
                 f"the database {path} cannot be used: {error}; restore it from a backup, or move it away "
@@ -43,8 +49,11 @@ class Database:
             ) from error
 
     def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
-        """Run one statement; outside transaction() it commits by itself."""
-        return self._connection.execute(sql, parameters)
+        """Run one statement; outside transaction() it commits by itself.
+
+        Raises SystemFailure when the disk is full and the reserve is used up.
+        """
+        return self._run(sql, parameters)
 
     def row(self, sql: str, *parameters: Any) -> sqlite3.Row | None:
         """The first row of a query, or None."""
@@ -64,14 +73,14 @@ class Database:
         """
         if durable:
             self._connection.execute("PRAGMA synchronous=FULL")
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._run("BEGIN IMMEDIATE")
         try:
             yield
+            self._run("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
-        else:
-            self._connection.execute("COMMIT")
         finally:
             if durable:
                 self._connection.execute("PRAGMA synchronous=NORMAL")
@@ -79,6 +88,24 @@ class Database:
     def close(self) -> None:
         """Close; SQLite folds the write-ahead log into the file."""
         self._connection.close()
+
+    def _run(self, sql: str, parameters: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        """Execute; when the disk is full, once more without the reserve."""
+        before = self._connection.in_transaction
+        try:
+            cursor = self._connection.execute(sql, parameters)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _FULL:
+                raise
+            # SQLite may have rolled the transaction back: then one statement of it must not run alone.
+            if self._connection.in_transaction != before or not self._reserve.release():
+                raise SystemFailure(
+                    f"the database {self.path} could not be written: {error}; if there is no space left on "
+                    "device, remove containers or images that are not needed"
+                ) from error
+            return self._connection.execute(sql, parameters)
+        self._reserve.fill()
+        return cursor
 
     def _migrate(self) -> None:
         scripts = sorted(

@@ -33,11 +33,19 @@ class PrivateDaemon:
     fails when a mount, cgroup, process, interface or nftables table remains.
     """
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, environment: dict[str, str] | None = None, disk_bytes: int = 0
+    ) -> None:
+        """With disk_bytes, the data root is a file system of that size in memory."""
         self.directory = Path(tempfile.mkdtemp(prefix="seom-test-"))
         self.data_root = self.directory / "data"
         self.run_dir = self.directory / "run"
         self.socket = self.directory / "s.sock"
+        self.has_disk = disk_bytes > 0
+        if self.has_disk:
+            self.data_root.mkdir()
+            options = f"size={disk_bytes}"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.data_root], check=True)
         self.mark = uuid.uuid4().hex
         self.arguments = arguments
         self.environment = environment or {}
@@ -94,7 +102,8 @@ class PrivateDaemon:
 
     def leftovers(self) -> Leftovers:
         """What the instance has in the kernel and on the disk now."""
-        return count_leftovers(self.mark, self.instance, [self.data_root, self.run_dir], self.network)
+        counted = count_leftovers(self.mark, self.instance, [self.data_root, self.run_dir], self.network)
+        return replace(counted, mounts=counted.mounts - {str(self.data_root)})
 
     def wait_for_leftovers(
         self, expected: Leftovers, timeout_s: float = 10, processes: bool = True
@@ -191,4 +200,6 @@ class PrivateDaemon:
                 pass
         self.api.close()
         self.network.close()
+        if self.has_disk:
+            subprocess.run(["umount", self.data_root], check=True)
         shutil.rmtree(self.directory, ignore_errors=True)
