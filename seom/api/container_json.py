@@ -6,6 +6,7 @@ from typing import Any
 
 from seom.api.durations import ago
 from seom.containers.config import HostConfig
+from seom.containers.security import apparmor_of, parse_security_options
 from seom.engine.container import Container, Health, Status, rfc3339
 from seom.engine.engine import Engine
 
@@ -34,7 +35,9 @@ def inspect_document(engine: Engine, container: Container, size: tuple[int, int]
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": apparmor_of(
+            parse_security_options(container.host.security_opt), container.host.privileged
+        ),
         "ExecIDs": sorted(container.exec_ids) or None,
         "HostConfig": container.host,
         "GraphDriver": {

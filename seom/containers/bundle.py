@@ -7,7 +7,7 @@ import select
 import time
 
 from seom.containers import sandbox
-from seom.containers.hooks import run_hooks
+from seom.containers.hooks import HookFailure, run_hooks
 from seom.containers.limits import cgroup_settings, device_rules
 from seom.containers.record import Record, decode, encode
 from seom.containers.runtime_state import RuntimeFailure, State
@@ -32,6 +32,10 @@ class Streams:
     def __init__(self, console_socket: str = "", preserved: int = 0) -> None:
         self.console_socket = console_socket
         self.preserved = preserved
+
+
+# Errors that say by themselves what was wrong.
+EXPLAINED = (RuntimeFailure, HookFailure, sandbox.SandboxError)
 
 
 def read_config(bundle: str) -> bytes:
@@ -76,10 +80,14 @@ def create(state: State, bundle: str, streams: Streams, cgroup_driver_is_systemd
     bundle = os.path.realpath(bundle)
     text = read_config(bundle)
     spec = decode_config(text, bundle)
-    if not spec.process or not spec.process.args:
-        raise RuntimeFailure("config.json: process.args must not be empty")
-    wanted_cgroup = spec.linux.cgroups_path if spec.linux else ""
-    path = cgroup_path(wanted_cgroup, state.id, cgroup_driver_is_systemd)
+    try:
+        if not spec.process or not spec.process.args:
+            raise RuntimeFailure("config.json: process.args must not be empty")
+        wanted_cgroup = spec.linux.cgroups_path if spec.linux else ""
+        path = cgroup_path(wanted_cgroup, state.id, cgroup_driver_is_systemd)
+    except (AttributeError, TypeError):
+        _explain(text)
+        raise
     state.claim()
     cgroup = Cgroup(path)
     try:
@@ -100,7 +108,8 @@ def create(state: State, bundle: str, streams: Streams, cgroup_driver_is_systemd
         cgroup.kill()
         cgroup.remove()
         state.forget()
-        if isinstance(error, (OSError, ValueError)):
+        _explain(text)
+        if isinstance(error, Exception) and not isinstance(error, EXPLAINED):
             raise RuntimeFailure(f"unable to start container process: {_describe(error)}") from error
         raise
 
@@ -239,5 +248,19 @@ def _slice_path(name: str) -> str:
     return "/".join("-".join(parts[: count + 1]) + ".slice" for count in range(len(parts)))
 
 
+def _explain(text: bytes) -> None:
+    """After a failure: was the specification itself wrong? Reading it with its types takes its time."""
+    import msgspec
+
+    from seom.oci.runtime_spec import RuntimeSpec
+
+    try:
+        msgspec.json.decode(text, type=RuntimeSpec)
+    except msgspec.DecodeError as error:
+        raise RuntimeFailure(f"config.json: {error}") from None
+
+
 def _describe(error: Exception) -> str:
-    return sandbox.describe(error) if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError):
+        return sandbox.describe(error)
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -253,6 +253,9 @@ class NewProcess:
                 file.write(b"%d" % wanted.oom_score_adj)
         if wanted.apparmor_profile:
             apparmor.set_exec_profile(wanted.apparmor_profile)
+        spec = self.launch.spec
+        if spec and spec.linux and spec.linux.personality:
+            process.personality(process.PERSONALITIES[spec.linux.personality.domain])
 
     def _set_rlimits(self) -> None:
         privileges.set_rlimits(self.launch.process.rlimits)

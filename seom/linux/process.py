@@ -18,6 +18,7 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_PDEATHSIG = 1
 
+PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
 CLOSE_RANGE_CLOEXEC = 4
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
@@ -28,6 +29,7 @@ _PIDFD_GET_INFO = (3 << 30) | (_PIDFD_INFO_SIZE << 16) | (0xFF << 8) | 11
 
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _prctl_name = function("prctl", c_int, c_char_p, c_ulong, c_ulong, c_ulong)
+_personality = function("personality", c_ulong)
 _close_range = system_call("close_range", c_uint, c_uint, c_uint)
 _keyctl = system_call("keyctl", c_int, c_char_p)
 _execve = function("execve", c_char_p, ctypes.c_void_p, ctypes.c_void_p)
@@ -43,6 +45,11 @@ def prctl(option: int, argument: int = 0) -> None:
 def set_name(name: str) -> None:
     """Set the thread's name as ps shows it (15 bytes)."""
     check(_prctl_name(PR_SET_NAME, name.encode(), 0, 0, 0), "prctl")
+
+
+def personality(persona: int) -> None:
+    """personality(2)."""
+    check(_personality(persona), "personality")
 
 
 def close_range(first: int, last: int, flags: int = 0) -> None:

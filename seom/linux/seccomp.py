@@ -99,7 +99,8 @@ FLAGS_HEADER = struct.Struct("=I")
 DEFAULT_FLAGS = ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",)
 
 SECCOMP_SET_MODE_FILTER = 1
-SYS_SECCOMP = {"x86_64": 317, "ppc64le": 358, "s390x": 348}
+# Looked up now: a process with another personality is told another machine.
+_SYS_SECCOMP = {"x86_64": 317, "ppc64le": 358, "s390x": 348}.get(os.uname().machine, 277)
 MAX_INSTRUCTIONS = 4096
 
 LD_WORD, ALU_AND, JUMP, JEQ, JGT, JGE, RET = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x06
@@ -174,8 +175,7 @@ def install(compiled: bytes) -> None:
     program = compiled[FLAGS_HEADER.size :]
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    number = SYS_SECCOMP.get(os.uname().machine, 277)
-    if libc.syscall(number, SECCOMP_SET_MODE_FILTER, bits, ctypes.c_char_p(header)):
+    if libc.syscall(_SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, bits, ctypes.c_char_p(header)):
         failure = ctypes.get_errno()
         raise OSError(failure, f"seccomp: {os.strerror(failure)}")
 

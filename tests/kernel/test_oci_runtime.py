@@ -39,6 +39,7 @@ COMMANDS = (
     "touch",
     "true",
     "tty",
+    "uname",
 )
 FOREVER = "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done"
 
@@ -123,6 +124,12 @@ def test_run_passes_output_and_exit_code(bundle: Bundle) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 7)
     assert bundle.box("sh", "-c", "kill -9 $$").returncode in (0, 137)
     assert os.listdir(bundle.root) in ([], [".seccomp"])
+
+
+def test_a_program_can_be_told_that_the_machine_has_32_bits(bundle: Bundle) -> None:
+    bundle.config["linux"]["personality"] = {"domain": "LINUX32"}
+    done = bundle.box("uname", "-m")
+    assert (done.stdout, done.stderr) == ("i686\n", "")
 
 
 def test_a_missing_program_is_named(bundle: Bundle) -> None:
@@ -331,6 +338,40 @@ def test_bad_command_lines_are_refused(tmp_path: Path, arguments: list[str], mes
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("process",), "sh", "Expected `object"),
+        (("process", "args"), "sh", "Expected `array"),
+        (("process", "args"), [], "process.args must not be empty"),
+        (("process", "user"), {"uid": "root"}, "Expected `int`"),
+        (("mounts",), [{"type": "proc"}], "missing required field `destination`"),
+        (("mounts",), [5], "Expected `object`"),
+        (("linux", "namespaces"), {"type": "pid"}, "Expected `array`"),
+        (("linux", "resources"), {"memory": {"limit": "much"}}, "Expected `int | null`"),
+        (("linux", "seccomp"), {"defaultAction": "SCMP_ACT_PERHAPS"}, "SCMP_ACT_PERHAPS"),
+        (("linux", "namespaces"), [{"type": "mount"}, {"type": "moon"}], "moon"),
+        (("root",), None, "the root is missing"),
+        (("root",), {"path": "nowhere"}, "does not exist"),
+        (("ociVersion",), "7.0.0", "unsupported ociVersion"),
+    ],
+)
+def test_a_malformed_specification_is_refused_with_the_place(
+    bundle: Bundle, path: tuple[str, ...], value: object, message: str
+) -> None:
+    bundle.write("true")
+    target = bundle.config
+    for part in path[:-1]:
+        target = target[part]
+    target[path[-1]] = value
+    (bundle.folder / "config.json").write_text(json.dumps(bundle.config))
+    done = bundle.run("run", "--bundle", str(bundle.folder), bundle.id)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert bundle.run("state", bundle.id).returncode == 1
 
 
 def test_features_names_what_is_supported(tmp_path: Path) -> None:
