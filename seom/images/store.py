@@ -382,9 +382,12 @@ def _layer(row: sqlite3.Row) -> Layer:
 
 
 def _nanoseconds(moment: datetime | None) -> int:
+    """Since the epoch; 0 for no moment, and for one that 64 bits cannot hold (Go's zero time, year 1)."""
     if moment is None:
         return 0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
+    if not 1700 < moment.year < 2250:
+        return 0
     whole = int(moment.replace(microsecond=0).timestamp())
     return whole * 1_000_000_000 + moment.microsecond * 1000

@@ -217,9 +217,13 @@ class _Extensions:
         self._name: bytes | None = None
         self._link_name: bytes | None = None
         self._records: list[tuple[bytes, bytes]] = []
+        self._bytes = 0
 
     def add(self, header: Entry, content: bytes) -> None:
         """Take one extension; global ones ("g") are passed over, as Go's reader does."""
+        self._bytes += len(content)
+        if self._bytes > _LARGEST_EXTENSION_BYTES:
+            raise InvalidParameter("the tar archive has too many extended headers for one entry")
         if header.type == b"L":
             self._name = content.split(b"\0", 1)[0]
         elif header.type == b"K":
@@ -272,13 +276,12 @@ def _pax_records(content: bytes) -> list[tuple[bytes, bytes]]:
     position = 0
     while position < len(content) and content[position]:
         space = content.find(b" ", position, position + 20)
-        length = _decimal(content[position:space], 0) if space > 0 else 0
-        record = content[space + 1 : position + length]
-        key, equals, value = record.partition(b"=")
-        if not equals or not record.endswith(b"\n") or position + length > len(content):
+        end = position + _decimal(content[position:space], 0) if space > 0 else 0
+        key, equals, value = content[space + 1 : end].partition(b"=")
+        if not position < space < end <= len(content) or not equals or not value.endswith(b"\n"):
             raise InvalidParameter("the tar archive is damaged: an extended header is malformed")
         records.append((key, value[:-1]))
-        position += length
+        position = end
     return records
 
 

@@ -110,3 +110,10 @@ def test_removing_an_image_forgets_its_names(store: ImageStore) -> None:
     with pytest.raises(NotFound):
         store.get(image.id)
     assert store.find(parse_reference("app:1")) is None
+
+
+@pytest.mark.parametrize("created", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "yesterday", "", None])
+def test_any_moment_of_creation_is_taken(store: ImageStore, created: str | None) -> None:
+    content = encode_image_config(ImageConfig(created=created))
+    image = store.add(NewImage(digest_of(content), content, []), [parse_reference("odd:1")])
+    assert store.resolve("odd:1").created_ns == image.created_ns == 0
