@@ -1,10 +1,10 @@
 """From an order to a running workload: what a starter does, before it hands over to the monitor.
 
     Start   cgroup with its limits -> log -> overlay -> pipes -> sandbox.create -> Started, hand over
-    Exec    pipes -> sandbox.create in the container's namespaces               -> Started, hand over
+    Exec    pipes -> sandbox.create in the container's namespaces               -> Started, watch over it
 
-The workload is made as the starter's sibling, so that it is the child of the monitor, which was there
-before it; the monitor has touched little memory and stays small.
+A container's workload is made as the starter's sibling, so that it is the child of the monitor, which
+was there before it; the monitor has touched little memory and stays small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from seom.containers import messages, sandbox
 from seom.containers.limits import cgroup_settings, device_rules
 from seom.containers.messages import Adopt, Exec, Failed, Log, Order, Start, Started, StreamOptions, Watch
-from seom.containers.monitor import EXIT_NAME, JOURNAL_NAME, listen
+from seom.containers.monitor import EXIT_NAME, JOURNAL_NAME, listen, watch_over
 from seom.containers.rootfs import mount_overlay
 from seom.containers.sandbox import Launch, SandboxError, describe
 from seom.linux.cgroup import Cgroup, host_layout
@@ -37,7 +37,11 @@ class Launched:
 
 
 def carry_out(order: Order, descriptors: list[int], monitor: socket.socket) -> None:
-    """Start what is ordered and hand it to the monitor; failures are reported to the daemon."""
+    """Do what is ordered; failures are reported to the daemon.
+
+    A container is handed to the monitor. An exec is watched to its end by the starter itself: it is
+    short as a rule, and to be quick matters more than to be small.
+    """
     control = socket.socket(fileno=descriptors.pop(0))
     try:
         if isinstance(order, Start):
@@ -49,8 +53,8 @@ def carry_out(order: Order, descriptors: list[int], monitor: socket.socket) -> N
         return
     held = list(launched.held)
     shared = [launched.pidfd, *launched.held.values()]
-    started = Started(launched.pid, launched.started_at_ns, os.getppid(), watch, held)
-    _send(control, started, shared)
+    monitor_pid = os.getppid() if isinstance(order, Start) else os.getpid()
+    _send(control, Started(launched.pid, launched.started_at_ns, monitor_pid, watch, held), shared)
     adopt = Adopt(
         order.id,
         launched.pid,
@@ -60,7 +64,12 @@ def carry_out(order: Order, descriptors: list[int], monitor: socket.socket) -> N
         list(launched.kept),
         order.attachments,
     )
-    messages.send(monitor, adopt, [control.fileno(), *shared, *launched.kept.values(), *descriptors])
+    given = [control.fileno(), *shared, *launched.kept.values(), *descriptors]
+    if isinstance(order, Start):
+        messages.send(monitor, adopt, given)
+    else:
+        control.detach()
+        watch_over(adopt, given, told=None, report=False)
 
 
 def _send(control: socket.socket, report: messages.Report, descriptors: list[int]) -> None:
@@ -203,6 +212,5 @@ def _exec(order: Exec, descriptors: list[int]) -> Launched:
         seccomp=order.seccomp,
         join=container,
         join_pid=order.pid,
-        sibling=True,
     )
     return _launch(launch, held, {})

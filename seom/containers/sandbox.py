@@ -24,7 +24,7 @@ import socket
 
 from seom.containers.launch import FAILED, MAPPED, READY, TERMINAL, Launch, SandboxError, describe
 from seom.containers.new_process import NewProcess, join_by_path, setns_path
-from seom.linux import namespaces
+from seom.linux import namespaces, vfork
 
 __all__ = ["Launch", "Sandbox", "SandboxError", "create", "describe"]
 
@@ -82,9 +82,14 @@ def create(launch: Launch) -> Sandbox:
         child = NewProcess(launch, theirs, new_user)
         child.open_what_only_the_caller_can()
         group = launch.cgroup.open_v2() if launch.cgroup else None
-        pid, pidfd = namespaces.clone3(flags | (namespaces.CLONE_PARENT if launch.sibling else 0), group)
-        if pid == 0:
-            child.become_the_program()
+        if launch.sibling:
+            flags |= namespaces.CLONE_PARENT
+        if _may_borrow_memory(launch, new_user):
+            pid, pidfd = vfork.vfork3(flags, group, child.become_the_program)
+        else:
+            pid, pidfd = namespaces.clone3(flags, group)
+            if pid == 0:
+                child.become_the_program()
         child.close()
         if group is not None:
             os.close(group)
@@ -94,6 +99,11 @@ def create(launch: Launch) -> Sandbox:
         raise SandboxError("namespaces", error.errno or 0, describe(error)) from error
     theirs.close()
     return Sandbox(pid, pidfd, ours)
+
+
+def _may_borrow_memory(launch: Launch, new_user: bool) -> bool:
+    """Whether the caller need do nothing, and the process stays Python, only until it executes."""
+    return vfork.SUPPORTED and not (new_user or launch.init or launch.exec_fifo is not None)
 
 
 def _clone_flags(launch: Launch) -> int:

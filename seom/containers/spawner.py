@@ -49,8 +49,7 @@ from seom.containers import cgroup_mounts, execution, messages, rootfs
 from seom.containers.messages import Adopt, Log, Start, Started, StreamOptions, Watch
 from seom.containers.monitor import watch_over
 from seom.containers.mount_options import MountOptions
-from seom.containers.poller import READABLE, Poller
-from seom.linux import capabilities, namespaces, process
+from seom.linux import capabilities, process
 from seom.linux.cgroup import Cgroup, host_layout
 from seom.oci.runtime_spec import Linux, Mount, Namespace, Process, Resources, RuntimeSpec, User
 
@@ -126,6 +125,7 @@ class Spawner:
         if not data:
             return
         monitor.send(b"t")
+        process.prctl(process.PR_SET_PDEATHSIG, 0)
         os.write(self._taken_writer, _PID.pack(os.getppid()))
         self._close_all()
         execution.carry_out(messages.decode_order(data), descriptors, monitor)
@@ -249,14 +249,6 @@ def warm_up(sample: bytes) -> None:
     stdio, held = execution.make_pipes(order.streams, User())
     for descriptor in (*(stdio or ()), *held.values()):
         os.close(descriptor)
-    pid, pidfd = namespaces.clone3(0)
-    if pid == 0:
-        os._exit(0)
-    poller = Poller()
-    poller.watch(pidfd, READABLE, lambda _: None)
-    poller.run_once()
-    os.waitpid(pid, 0)
-    os.close(pidfd)
     messages.encode(Started(1, 1, 1, Watch(order.streams, order.log)))
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 libc = ctypes.CDLL(None, use_errno=True)
+_with_gil = ctypes.PyDLL(None, use_errno=True)
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
@@ -41,9 +42,13 @@ _NUMBERS = {
 }
 
 
-def function(name: str, *argument_types: Any) -> Callable[..., int]:
-    """A function of the C library that returns int and sets errno."""
-    call = libc[name]
+def function(name: str, *argument_types: Any, keep_gil: bool = False) -> Callable[..., int]:
+    """A function of the C library that returns int and sets errno.
+
+    With keep_gil the interpreter's lock is held during the call: for calls after which the memory
+    may belong to another process (see vfork).
+    """
+    call = (_with_gil if keep_gil else libc)[name]
     call.argtypes = argument_types
     call.restype = ctypes.c_int
     return call
@@ -55,8 +60,7 @@ def system_call(name: str, *argument_types: Any, keep_gil: bool = False) -> Call
     With keep_gil the interpreter's lock is held during the call: for calls that return twice.
     On an architecture without a known number the call fails with ENOSYS.
     """
-    library = ctypes.PyDLL(None, use_errno=True) if keep_gil else libc
-    call = library["syscall"]
+    call = (_with_gil if keep_gil else libc)["syscall"]
     call.argtypes = (ctypes.c_long, *argument_types)
     call.restype = ctypes.c_long
     number = _NUMBERS.get(name, -1)

@@ -9,6 +9,8 @@ from ctypes import c_int, c_size_t, c_void_p
 
 from seom.linux.libc import check, function, system_call
 
+CLONE_VM = 0x100
+CLONE_VFORK = 0x4000
 CLONE_PIDFD = 0x1000
 CLONE_PARENT = 0x8000
 CLONE_NEWTIME = 0x80
@@ -53,27 +55,51 @@ class _CloneArgs(ctypes.Structure):
     ]
 
 
+_CLONE_ARGS_BYTES = ctypes.sizeof(_CloneArgs)
 _clone3 = system_call("clone3", c_void_p, c_size_t, keep_gil=True)
 _unshare = function("unshare", c_int)
 _setns = function("setns", c_int, c_int)
 
 
+class Clone3:
+    """One prepared clone3(2): calling it returns the pid, 0 in the child, or -1 with errno set.
+
+    With cgroup_fd, a directory of the v2 hierarchy, the child starts in that group. pidfd is
+    close-on-exec, and -1 in the child.
+    """
+
+    def __init__(self, flags: int, cgroup_fd: int | None, stack: int = 0, stack_bytes: int = 0) -> None:
+        self._pidfd = ctypes.c_int(-1)
+        self._arguments = _CloneArgs(
+            flags=flags | CLONE_PIDFD,
+            pidfd=ctypes.addressof(self._pidfd),
+            # A sibling sends its parent the signal that the caller would.
+            exit_signal=0 if flags & CLONE_PARENT else int(signal.SIGCHLD),
+            stack=stack,
+            stack_size=stack_bytes,
+        )
+        if cgroup_fd is not None:
+            self._arguments.flags |= CLONE_INTO_CGROUP
+            self._arguments.cgroup = cgroup_fd
+        self._address = ctypes.addressof(self._arguments)
+
+    def __call__(self) -> int:
+        return _clone3(self._address, _CLONE_ARGS_BYTES)
+
+    @property
+    def pidfd(self) -> int:
+        """The child's pidfd, in the parent."""
+        return self._pidfd.value
+
+
 def clone3(flags: int, cgroup_fd: int | None = None) -> tuple[int, int]:
     """clone3(2) as a fork: (pid, pidfd) in the parent, (0, -1) in the child.
 
-    Only for a process with one thread: the handlers that fork(2) runs are not run. With
-    cgroup_fd, a directory of the v2 hierarchy, the child starts in that group. The pidfd is
-    close-on-exec.
+    Only for a process with one thread: the handlers that fork(2) runs are not run.
     """
-    pidfd = ctypes.c_int(-1)
-    # A sibling sends its parent the signal that the caller would.
-    exit_signal = 0 if flags & CLONE_PARENT else int(signal.SIGCHLD)
-    arguments = _CloneArgs(flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=exit_signal)
-    if cgroup_fd is not None:
-        arguments.flags |= CLONE_INTO_CGROUP
-        arguments.cgroup = cgroup_fd
-    pid = check(_clone3(ctypes.addressof(arguments), ctypes.sizeof(arguments)), "clone3")
-    return pid, pidfd.value if pid else -1
+    call = Clone3(flags, cgroup_fd)
+    pid = check(call(), "clone3")
+    return pid, call.pidfd if pid else -1
 
 
 def unshare(flags: int) -> None:

@@ -32,7 +32,7 @@ _prctl_name = function("prctl", c_int, c_char_p, c_ulong, c_ulong, c_ulong)
 _personality = function("personality", c_ulong)
 _close_range = system_call("close_range", c_uint, c_uint, c_uint)
 _keyctl = system_call("keyctl", c_int, c_char_p)
-_execve = function("execve", c_char_p, ctypes.c_void_p, ctypes.c_void_p)
+_execve = function("execve", c_char_p, ctypes.c_void_p, ctypes.c_void_p, keep_gil=True)
 _sethostname = function("sethostname", c_char_p, ctypes.c_size_t)
 _setdomainname = function("setdomainname", c_char_p, ctypes.c_size_t)
 
