@@ -27,11 +27,14 @@ import ctypes
 import mmap
 import os
 import sys
-from collections.abc import Callable
-from typing import NoReturn
 
 from seom.linux.libc import check
 from seom.linux.namespaces import CLONE_VFORK, CLONE_VM, Clone3
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
 
 # Where a C function's return address is on the stack, and the layout of the thread state is known.
 SUPPORTED = (
