@@ -35,8 +35,12 @@ class Connections:
     async def connect(self, network: Network, member: Member, config: EndpointConfig) -> None:
         """See Networks.connect."""
         mode = member.host.network_mode
-        if mode.startswith(CONTAINER_MODE) or HOST in (mode, network.name):
+        if mode.startswith(CONTAINER_MODE) or mode == HOST:
             raise Forbidden(SHARED)
+        if network.name == HOST:
+            raise Forbidden(
+                "cannot connect container to host network - container must be created in host network mode"
+            )
         complete_wishes(member)
         if NONE in member.endpoints or network.name == NONE:
             raise Forbidden(ONLY_NONE)
@@ -80,7 +84,9 @@ class Connections:
     async def disconnect(self, network: Network, member: Member) -> None:
         """See Networks.disconnect."""
         if network.name == HOST:
-            raise Forbidden("container cannot be disconnected from host network or connected to host network")
+            raise Forbidden(
+                "cannot disconnect container from host network - container was created in host network mode"
+            )
         complete_wishes(member)
         sandbox = self._endpoints.sandbox(member.id)
         endpoint = sandbox.endpoints.get(network.name) if sandbox is not None else None

@@ -113,11 +113,10 @@ class Containers:
         definitions.merge_image_defaults(config, image.config.execution)
         argv = definitions.command_line(config)
         id = new_id()
-        config.hostname = config.hostname or self._default_hostname(host, id)
         endpoints = definitions.endpoint_requests(request)
         warnings = check_host_config(config, host)
-        self._check_network(host)
-        self._networks.check_request(config, host, endpoints)
+        warnings += self._networks.check_request(config, host, endpoints)
+        config.hostname = config.hostname or self._default_hostname(host, id)
         wanted = Definition(
             config=config,
             host=host,
@@ -162,16 +161,6 @@ class Containers:
             return self.get(name)
         except NotFound as error:
             raise InvalidParameter(str(error)) from error
-
-    def _check_network(self, host: HostConfig) -> None:
-        """Refuse what no start could satisfy; the rest is decided when the container starts."""
-        mode = host.network_mode
-        if mode.startswith("container:"):
-            self._other(mode.removeprefix("container:"))
-            if host.port_bindings or host.publish_all_ports:
-                raise InvalidParameter(
-                    "conflicting options: port publishing and the container type network mode"
-                )
 
     def _check_name(self, name: str) -> None:
         if name and not is_valid_name(name):

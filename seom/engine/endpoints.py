@@ -58,6 +58,7 @@ Publish = Callable[[str, str, str, dict[str, str]], object]
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
+FAILED = "failed to set up container networking: "
 _THREADS = 4
 
 
@@ -167,6 +168,9 @@ class Endpoints:
                 self._share(sandbox, member, mode.removeprefix(CONTAINER_MODE))
             else:
                 await self._connect_all(sandbox, member)
+        except NotFound as error:
+            await self.release(member.id, announce=False)
+            raise NotFound(f"{FAILED}{error}") from error
         except BaseException:
             await self.release(member.id, announce=False)
             raise
@@ -177,7 +181,10 @@ class Endpoints:
     def _share(self, sandbox: Sandbox, member: Member, reference: str) -> None:
         other = self._find_container(reference)
         if not other.pid:
-            raise Conflict(f"cannot join network of a non running container: {other.id}; start it first")
+            raise Conflict(
+                f"cannot join network namespace of a non running container: container {other.name} is not "
+                "running; start it first"
+            )
         sandbox.share_with = other.id
         sandbox.netns_fd = open_network_of(other.pid)
 
@@ -226,7 +233,7 @@ class Endpoints:
         try:
             await self.run(work)
         except OSError as error:
-            raise SystemFailure(f"failed to set up container networking: {error}") from error
+            raise SystemFailure(f"{FAILED}{error}") from error
 
     async def new_endpoint(
         self, network: Network, member: Member, config: EndpointConfig, number: int
@@ -257,7 +264,8 @@ class Endpoints:
             network.definition.options.get(OPTION_HOST_IP, "").replace("0.0.0.0", ""),
             self._ipv6_host,
         )
-        failed = f"driver failed programming external connectivity on endpoint {member.name} ({gateway.id}): "
+        endpoint = f"{member.name} ({gateway.id})"
+        failed = f"{FAILED}driver failed programming external connectivity on endpoint {endpoint}: "
         try:
             sandbox.reservation = self.port_registry.reserve(requests, member.name)
         except (PortTaken, PortImpossible) as error:

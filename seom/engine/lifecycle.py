@@ -113,7 +113,7 @@ class Lifecycle:
             state.status = Status.EXITED
         state.finished_at_ns = now_ns() if state.status == Status.EXITED else 0
         container.save_state(self._db)
-        container.exits += 1
+        # Not counted as an exit: who waits for one is the client that is told of the failure anyway.
         self._publish(container, "die", exitCode=str(failure.exit_code))
         await container.notify()
 

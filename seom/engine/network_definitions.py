@@ -57,9 +57,7 @@ def define_network(request: CreateNetwork) -> NetworkDefinition:
     _check_driver(driver, request)
     ipam = request.ipam
     if ipam is not None and ipam.driver not in ("", "default"):
-        raise NotFound(
-            f'could not find plugin {ipam.driver} in v2 registry: plugin "{ipam.driver}" not found'
-        )
+        raise NotFound(f'plugin "{ipam.driver}" not found')
     definition = NetworkDefinition(
         driver=driver,
         enable_ipv4=request.enable_ipv4 is not False,
@@ -91,13 +89,13 @@ def _check_driver(driver: str, request: CreateNetwork) -> None:
         instance = "host" if driver == "host" else "null"
         raise Forbidden(f'only one instance of "{instance}" network is allowed')
     if driver == "overlay" or request.scope == "swarm" or request.ingress:
-        raise NotSupported("This node is not a swarm manager. Networks across machines are not supported.")
+        raise NotSupported("cannot create a swarm scoped network when swarm is not active")
     if request.config_only or (request.config_from is not None and request.config_from.network):
         raise NotSupported(
             "networks that only hold configuration are not supported; give the options directly"
         )
     if driver not in DRIVERS:
-        raise NotFound(f'could not find plugin {driver} in v2 registry: plugin "{driver}" not found')
+        raise NotFound(f'plugin "{driver}" not found')
 
 
 def _checked_options(driver: str, options: dict[str, str]) -> dict[str, str]:
@@ -129,10 +127,12 @@ def _decided_pools(pools: Iterable[IpamPool]) -> list[IpamPool]:
         try:
             decided.append(decide_pool(pool))
         except ValueError as error:
-            raise InvalidParameter(f"invalid network config: {error}") from error
+            raise InvalidParameter(f"invalid network config:\n{error}") from error
     versions = [":" in pool.subnet for pool in decided]
     if len(versions) != len(set(versions)):
-        raise InvalidParameter("invalid network config: at most one subnet of each IP version is supported")
+        raise InvalidParameter(
+            "bridge driver doesn't support multiple subnets: at most one of each IP version"
+        )
     return decided
 
 

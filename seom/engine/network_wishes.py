@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from ipaddress import ip_address
 
 from seom.containers.config import Config, EndpointConfig, HostConfig
-from seom.engine.network_files import extra_hosts
+from seom.engine.network_files import extra_hosts, split_link
 from seom.engine.network_ports import port_requests
 from seom.engine.network_records import Member, Network
-from seom.errors import InvalidParameter
+from seom.errors import InvalidParameter, NotFound
 from seom.network.definition import BRIDGE, HOST, NONE
 
 Wish = tuple[Network, EndpointConfig]
@@ -32,14 +33,14 @@ def mode_network(mode: str) -> str:
     return BRIDGE if mode in ("", "default") else mode
 
 
-def check_request(config: Config, host: HostConfig, endpoints: dict[str, EndpointConfig | None]) -> None:
-    """Check a create request; raises InvalidParameter in Docker's words where it has some.
+def check_request(config: Config, host: HostConfig, endpoints: dict[str, EndpointConfig | None]) -> list[str]:
+    """Check a create request; returns warnings, raises InvalidParameter in Docker's words where it has some.
 
     Completes endpoints in place: the network of the network mode is one of them from then on, under
     its own name instead of `default`.
     """
     mode = host.network_mode
-    _check_port_conflicts(host, mode)
+    _check_container_mode(config, host, mode)
     port_requests(config, host, "", ipv6=False)
     extra_hosts(Member("", "", config, host, {}), gateway="0.0.0.0")
     for server in host.dns or []:
@@ -51,7 +52,7 @@ def check_request(config: Config, host: HostConfig, endpoints: dict[str, Endpoin
     if mode.startswith(CONTAINER_MODE):
         if endpoints:
             raise InvalidParameter(SHARED)
-        return
+        return []
     wishes = {mode_network(name): wish for name, wish in endpoints.items()}
     main = mode_network(mode)
     endpoints.clear()
@@ -60,13 +61,49 @@ def check_request(config: Config, host: HostConfig, endpoints: dict[str, Endpoin
         raise InvalidParameter(SHARED)
     if len(endpoints) > 1 and NONE in endpoints:
         raise InvalidParameter(ONLY_NONE)
+    if mode == HOST and host.port_bindings:
+        return ["Published ports are discarded when using host network mode"]
+    return []
 
 
-def _check_port_conflicts(host: HostConfig, mode: str) -> None:
+def check_known(
+    host: HostConfig,
+    endpoints: dict[str, EndpointConfig | None],
+    find_network: Callable[[str], Network],
+    find_container: Callable[[str], Member],
+) -> None:
+    """Check what a create request says of networks and containers that exist.
+
+    A network that does not exist is refused by the start. Raises InvalidParameter: for "not found" the
+    docker command line would pull the image and try again.
+    """
+    for name, config in endpoints.items():
+        with contextlib.suppress(NotFound):
+            network = find_network(name)
+            try:
+                check_wish(network, config or EndpointConfig())
+            except InvalidParameter as error:
+                raise InvalidParameter(f"invalid config for network {network.name}: {error}") from error
+    for link in host.links or []:
+        target = split_link(link)[0]
+        try:
+            find_container(target)
+        except NotFound as error:
+            raise InvalidParameter(f"could not get container for {target}: {error}") from error
+    if host.network_mode.startswith(CONTAINER_MODE):
+        try:
+            find_container(host.network_mode.removeprefix(CONTAINER_MODE))
+        except NotFound as error:
+            raise InvalidParameter(f"joining network namespace of container: {error}") from error
+
+
+def _check_container_mode(config: Config, host: HostConfig, mode: str) -> None:
     if not mode.startswith(CONTAINER_MODE):
         return
     if not mode.removeprefix(CONTAINER_MODE):
         raise InvalidParameter("Invalid network mode: a container must be named, as in container:NAME")
+    if config.hostname:
+        raise InvalidParameter("conflicting options: hostname and the network mode")
     if host.port_bindings or host.publish_all_ports:
         raise InvalidParameter("conflicting options: port publishing and the container type network mode")
     if host.dns:
@@ -125,11 +162,13 @@ def check_wish(network: Network, config: EndpointConfig) -> None:
     if ipam is not None:
         for text in (ipam.ipv4_address, ipam.ipv6_address):
             if text:
-                _check_address(text, "invalid endpoint settings")
+                _check_address(text, "invalid endpoint settings:\ninvalid IP address")
     if network.user_defined:
         return
     if ipam is not None and (ipam.ipv4_address or ipam.ipv6_address):
-        raise InvalidParameter("user specified IP address is supported on user defined networks only")
+        raise InvalidParameter(
+            "invalid endpoint settings:\nuser specified IP address is supported on user defined networks only"
+        )
     if config.aliases:
         raise InvalidParameter(
             "network-scoped alias is supported only for containers in user defined networks"

@@ -31,9 +31,9 @@ from seom.engine.network_definitions import choose_missing_pools, define_network
 from seom.engine.network_records import Endpoint, Member, Network, Sandbox, load_networks, overlapping
 from seom.engine.network_recovery import NetworkRecovery
 from seom.engine.network_settings import NetworkDocument, NetworkSettings, PortSummary, network_document
-from seom.engine.network_wishes import check_request
+from seom.engine.network_wishes import check_known, check_request
 from seom.engine.timestamps import parse_timestamp
-from seom.errors import Conflict, Forbidden, NotFound, SystemFailure
+from seom.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure
 from seom.network.addresses import Subnet
 from seom.network.definition import (
     BRIDGE,
@@ -166,13 +166,17 @@ class Networks:
 
     # Containers.
 
-    @staticmethod
-    def check_request(config: Config, host: HostConfig, endpoints: dict[str, EndpointConfig | None]) -> None:
-        """Check a create request's network options, and complete endpoints in place.
+    def check_request(
+        self, config: Config, host: HostConfig, endpoints: dict[str, EndpointConfig | None]
+    ) -> list[str]:
+        """Check a create request's network options, and complete endpoints in place; returns warnings.
 
-        Raises InvalidParameter in Docker's words where it has some.
+        config is as the client sent it, without a default host name. Raises InvalidParameter in
+        Docker's words where it has some.
         """
-        check_request(config, host, endpoints)
+        warnings = check_request(config, host, endpoints)
+        check_known(host, endpoints, self.find, self._find_container)
+        return warnings
 
     async def attach(self, member: Member) -> Sandbox:
         """Give a container that is about to start its namespace, endpoints and published ports.
@@ -258,9 +262,9 @@ class Networks:
         """
         definition = define_network(request)
         async with self._creating:
-            if request.name in PREDEFINED or any(
-                network.name == request.name for network in self._networks.values()
-            ):
+            if request.name in (*PREDEFINED, "default"):
+                raise Forbidden(f"operation is not permitted on predefined {request.name} network")
+            if any(network.name == request.name for network in self._networks.values()):
                 raise Conflict(f"network with name {request.name} already exists")
             network = self._new(request.name, definition)
             if overlapping(network, [*self._networks.values()]) is not None:
@@ -329,7 +333,7 @@ class Networks:
 
     async def connect(self, reference: str, container: str, config: EndpointConfig | None) -> None:
         """Add a container to a network, at once when it runs, else from its next start on."""
-        network, member = self.find(reference), self._find_container(container)
+        member, network = self._find_container(container), self.find(reference)
         await self._connections.connect(network, member, config or EndpointConfig())
         self._save_container(member.id)
 
@@ -382,6 +386,9 @@ def _decide_pools(network: Network, in_use: list[Subnet]) -> None:
 
 
 def _passes(network: Network, filters: Filters) -> bool:
+    for wanted in filters.values("type"):
+        if wanted not in ("builtin", "custom"):
+            raise InvalidParameter(f"invalid filter: 'type'='{wanted}'")
     kind = "builtin" if network.predefined else "custom"
     unused = not network.predefined and not network.endpoints
     return (

@@ -393,7 +393,7 @@ async def test_host_none_and_container_modes(lab: Lab) -> None:
     assert inside(nothing.netns_fd, interfaces) == ["lo"]
     member = lab.member("web")
     await networks.attach(member)
-    with pytest.raises(Conflict, match="cannot join network of a non running container"):
+    with pytest.raises(Conflict, match="cannot join network namespace of a non running container"):
         await networks.attach(lab.member("guest", "container:web"))
     lab.started(member)
     guest = await networks.attach(lab.member("guest2", "container:web"))
