@@ -12,8 +12,20 @@ PACKAGE = Path(__file__).parents[2] / "seom"
 
 MAY_IMPORT: dict[str, set[str]] = {
     "cli": set(),
-    "daemon": {"api", "engine", "storage", "containers", "network", "images", "volumes", "linux", "oci"},
-    "api": {"engine", "containers", "images", "network", "volumes", "storage", "oci", "linux"},
+    "daemon": {
+        "api",
+        "build",
+        "engine",
+        "storage",
+        "containers",
+        "network",
+        "images",
+        "volumes",
+        "linux",
+        "oci",
+    },
+    "api": {"build", "engine", "containers", "images", "network", "volumes", "storage", "oci", "linux"},
+    "build": {"engine", "images", "network", "containers", "volumes", "storage", "oci", "linux"},
     "engine": {"images", "network", "containers", "volumes", "storage", "oci", "linux"},
     "images": {"storage", "oci", "linux"},
     "network": {"storage", "oci", "linux"},
