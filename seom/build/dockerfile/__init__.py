@@ -1,0 +1,23 @@
+"""Dockerfiles, without any I/O: text -> instructions and stages, words -> values, lint, .dockerignore.
+
+text --lines.py--> logical lines --parser.py--> Dockerfile(stages(instructions))
+                                                   |
+         arguments.py, expansion.py: values -------+--> executed elsewhere
+         lint.py: warnings ------------------------+
+"""
+
+from seom.build.dockerfile.dockerfile import Dockerfile, Stage
+from seom.build.dockerfile.errors import DockerfileError, Location
+from seom.build.dockerfile.expansion import Scope, expand
+from seom.build.dockerfile.parser import parse, parse_instruction
+
+__all__ = [
+    "Dockerfile",
+    "DockerfileError",
+    "Location",
+    "Scope",
+    "Stage",
+    "expand",
+    "parse",
+    "parse_instruction",
+]
