@@ -30,7 +30,7 @@ from typing import Self, TypeVar
 from seom.errors import InvalidParameter
 from seom.oci.descriptor import check_digest
 from seom.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
-from seom.storage.blobs import BlobStore, BlobWriter, DigestMismatch, Readable, sync_folder
+from seom.storage.blobs import BlobStore, BlobWriter, DigestMismatch, Readable
 from seom.storage.leases import Lease
 from seom.storage.placement import spread_subfolders
 from seom.storage.streams import GZIP, PLAIN, ZSTD, GzipCompressor, Pipe, Stage, compression_of, decompressed
@@ -159,14 +159,16 @@ class LayerStore:
         return folder
 
     def publish(self, folder: Path, diff_id: str) -> None:
-        """Give a whole layer its name; one that is there already stays."""
+        """Give a whole layer its name; one that is there already stays.
+
+        Neither files nor name are on disk yet: see Layer.boot_id.
+        """
         try:
             folder.rename(self.path(diff_id).parent)
         except OSError:
             if not self.exists(diff_id):
                 raise
             shutil.rmtree(folder)
-        sync_folder(self.root)
 
 
 class _Chunks:
