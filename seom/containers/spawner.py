@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -266,7 +267,7 @@ def sample_order() -> bytes:
 
 
 def main() -> None:
-    """Run as a process of its own, given the descriptors of both sockets as arguments."""
+    """Run as a process of its own; arguments: the descriptors of both sockets, the limit of descriptors."""
     process.set_name("seom-spawner")
     process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -274,6 +275,8 @@ def main() -> None:
     orders, adoptions = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
     orders.set_inheritable(False)
     adoptions.set_inheritable(False)
+    limits = int(sys.argv[3]), resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     prepare()
     Spawner(orders, adoptions).run()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ class SpawnerProcess:
         self._adoptions: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._sending = asyncio.Lock()
+        self._workload_descriptors = _raise_descriptor_limit()
 
     @property
     def pid(self) -> int | None:
@@ -53,7 +55,7 @@ class SpawnerProcess:
                 stack.callback(os.close, interpreter)
                 executable = f"/proc/self/fd/{interpreter}"
             self._process = subprocess.Popen(
-                [sys.executable, "-S", "-c", _MAIN, *map(str, inherited)],
+                [sys.executable, "-S", "-c", _MAIN, *map(str, inherited), str(self._workload_descriptors)],
                 executable=executable,
                 env=environment,
                 cwd="/",
@@ -121,3 +123,13 @@ def _open_readonly(program: str) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _raise_descriptor_limit() -> int:
+    """Let this process open as many files as it may: seven for each container. Returns the limit before.
+
+    Workloads keep the old one, for which the host's administrator chose it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
