@@ -3,17 +3,18 @@
 text --lines.py--> logical lines --parser.py--> Dockerfile(stages(instructions))
                                                    |
          arguments.py, expansion.py: values -------+--> executed elsewhere
-         lint.py: warnings ------------------------+
 """
 
 from seom.build.dockerfile.dockerfile import Dockerfile, Stage
 from seom.build.dockerfile.errors import DockerfileError, Location
 from seom.build.dockerfile.expansion import Scope, expand
+from seom.build.dockerfile.ignore import IgnoreRules
 from seom.build.dockerfile.parser import parse, parse_instruction
 
 __all__ = [
     "Dockerfile",
     "DockerfileError",
+    "IgnoreRules",
     "Location",
     "Scope",
     "Stage",
