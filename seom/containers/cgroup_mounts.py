@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 
 from seom.containers.mount_options import MountOptions
 from seom.containers.targets import open_target
@@ -20,9 +19,18 @@ class Hierarchy:
         self.keys = keys
 
 
-@cache
+_hierarchies: list[Hierarchy] = []
+
+
 def hierarchies() -> list[Hierarchy]:
-    """The cgroup mounts of the host, each hierarchy once. See proc(5), mountinfo."""
+    """The cgroup mounts of the host, looked up once, each hierarchy once."""
+    if not _hierarchies:
+        _hierarchies.extend(_find_hierarchies())
+    return _hierarchies
+
+
+def _find_hierarchies() -> list[Hierarchy]:
+    """See proc(5), mountinfo."""
     found: dict[frozenset[str], Hierarchy] = {}
     with open("/proc/self/mountinfo") as file:
         for line in file:

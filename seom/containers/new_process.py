@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import select
-import signal
-import socket
 
 from seom.containers import privileges, reaper, rootfs
 from seom.containers.device_nodes import make_devices
@@ -15,7 +14,9 @@ from seom.containers.sysctls import write_sysctls
 from seom.containers.targets import open_target
 from seom.linux import apparmor, namespaces, process, pty
 from seom.linux import mount as mnt
+from seom.linux.channel import send_descriptor
 from seom.linux.libc import AT_EMPTY_PATH, AT_FDCWD
+from seom.linux.signals import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def join_by_path(launch: Launch) -> None:
 class NewProcess:
     """The new process, from clone to execve."""
 
-    def __init__(self, launch: Launch, channel: socket.socket, new_user: bool) -> None:
+    def __init__(self, launch: Launch, channel: _socket.socket, new_user: bool) -> None:
         self.launch = launch
         self.channel = channel
         self.new_user = new_user
@@ -79,7 +80,7 @@ class NewProcess:
         try:
             if self.launch.exec_fifo is None:
                 # Nobody else knows of it yet: without the monitor it must not go on.
-                process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
+                process.prctl(process.PR_SET_PDEATHSIG, SIGKILL)
             for self.stage, step in steps:
                 step()
         except SandboxError as error:
@@ -239,7 +240,7 @@ class NewProcess:
             _bind_console(slave)
         for number in range(3):
             os.dup2(slave, number)
-        socket.send_fds(self.channel, [TERMINAL], [master])
+        send_descriptor(self.channel, TERMINAL, master)
         os.close(slave)
         os.close(master)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import _socket
 import os
-import signal
-import socket
 
 from seom.linux import process
+from seom.linux import signals as signal
 
 _OWN = {signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU}
 
 
-def fork_program(channel: socket.socket) -> None:
+def fork_program(channel: _socket.socket) -> None:
     """Fork: returns in the child, which is to execute the program; the parent reaps until that ends.
 
     The parent gives up the channel, so that its end of file still means that the program runs.
@@ -38,7 +38,7 @@ def _take_terminal() -> None:
         pass  # no terminal
 
 
-def _reap_until_exit_of(child: int, signals: set[signal.Signals]) -> None:
+def _reap_until_exit_of(child: int, signals: set[int]) -> None:
     while True:
         number = signal.sigwaitinfo(signals).si_signo
         if number == signal.SIGCHLD:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from seom.containers.hooks import HookFailure, run_hooks
 from seom.containers.record import Record, decode, encode
 from seom.containers.runtime_state import CREATED, PAUSED, RUNNING, STOPPED, RuntimeFailure, State
+from seom.linux.signals import SIGKILL, pidfd_send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def _state(state: State, options: Options) -> int:
 
 def signal_number(text: str) -> int:
     """9, KILL, SIGKILL, kill; also RTMIN+n."""
+    import signal  # with the names
+
     if text.isdecimal() and 0 < int(text) < signal.NSIG:
         return int(text)
     name = text.upper().removeprefix("SIG")
@@ -86,10 +88,10 @@ def _kill(state: State, options: Options) -> int:
         raise RuntimeFailure("container not running")
     try:
         descriptor = state.open_pidfd()
-        signal.pidfd_send_signal(descriptor, number)
+        pidfd_send_signal(descriptor, number)
     except ProcessLookupError:
         raise RuntimeFailure("container not running") from None
-    if status == PAUSED and number == signal.SIGKILL:
+    if status == PAUSED and number == SIGKILL:
         state.cgroup.thaw()
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from seom.containers import sandbox
 from seom.containers.bundle import Streams, create, filter_of
@@ -11,6 +10,7 @@ from seom.containers.hooks import HookFailure, run_hooks
 from seom.containers.record import Record, decode, encode
 from seom.containers.runtime_state import CREATED, PAUSED, RUNNING, STOPPED, RuntimeFailure, State
 from seom.linux import process
+from seom.linux import signals as signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

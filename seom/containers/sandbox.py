@@ -19,12 +19,13 @@ seom-runtime, and every module costs time or memory there.
 
 from __future__ import annotations
 
+import _socket
 import os
-import socket
 
 from seom.containers.launch import FAILED, MAPPED, READY, TERMINAL, Launch, SandboxError, describe
 from seom.containers.new_process import NewProcess, join_by_path, setns_path
 from seom.linux import namespaces, vfork
+from seom.linux.channel import channel_pair, receive
 
 __all__ = ["Launch", "Sandbox", "SandboxError", "create", "describe"]
 
@@ -32,7 +33,7 @@ __all__ = ["Launch", "Sandbox", "SandboxError", "create", "describe"]
 class Sandbox:
     """A process on its way to the program. The caller owns pidfd, and terminal once it has come."""
 
-    def __init__(self, pid: int, pidfd: int, channel: socket.socket) -> None:
+    def __init__(self, pid: int, pidfd: int, channel: _socket.socket) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.terminal: int | None = None
@@ -53,10 +54,10 @@ class Sandbox:
 
     def _receive_until(self, wanted: bytes) -> bool:
         while True:
-            data, descriptors, _, _ = socket.recv_fds(self._channel, 65536, 1, socket.MSG_CMSG_CLOEXEC)
+            data, descriptor = receive(self._channel)
             kind, _, rest = data.partition(b"\n")
             if kind == TERMINAL:
-                self.terminal = descriptors[0]
+                self.terminal = descriptor
             elif kind == FAILED:
                 stage, number, message = rest.decode(errors="replace").split("\n", 2)
                 raise SandboxError(stage, int(number), message)
@@ -73,7 +74,7 @@ def create(launch: Launch) -> Sandbox:
     children are in that pid namespace too. Raises SandboxError when the clone itself fails; what
     goes wrong later is raised by the Sandbox's wait functions.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = channel_pair()
     try:
         flags = _clone_flags(launch)
         new_user = bool(flags & namespaces.CLONE_NEWUSER)
@@ -123,7 +124,7 @@ def _clone_flags(launch: Launch) -> int:
     return flags
 
 
-def _map_users(launch: Launch, pid: int, channel: socket.socket) -> None:
+def _map_users(launch: Launch, pid: int, channel: _socket.socket) -> None:
     assert launch.spec is not None and launch.spec.linux is not None
     linux = launch.spec.linux
     for kind, mappings in (("uid", linux.uid_mappings), ("gid", linux.gid_mappings)):

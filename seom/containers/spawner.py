@@ -227,7 +227,7 @@ def prepare() -> None:
     """Look up and load now what every monitor would otherwise do again for itself."""
     host_layout()
     cgroup_mounts.hierarchies()
-    capabilities.last_cap()
+    capabilities.bounding_bits()
     capabilities.bounding_set()
     gc.collect()
     gc.freeze()

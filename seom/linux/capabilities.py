@@ -6,9 +6,11 @@ See capabilities(7), capget(2) and prctl(2). Names are the kernel's, in capitals
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
-from collections.abc import Collection, Iterable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 NAMES = (
     "CAP_CHOWN",
@@ -86,19 +88,20 @@ _Words = ctypes.c_uint32 * 6
 _Header = ctypes.c_uint32 * 2
 
 
-@functools.cache
-def last_cap() -> int:
-    """The highest capability number this kernel knows."""
-    with open("/proc/sys/kernel/cap_last_cap") as file:
-        return int(file.read())
+_bounding: list[int] = []
 
 
-@functools.cache
+def bounding_bits() -> int:
+    """This process's own bounding set, looked up once: nobody below it can get more."""
+    if not _bounding:
+        with open("/proc/self/status") as file:
+            _bounding.extend(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
+    return _bounding[0]
+
+
 def bounding_set() -> frozenset[str]:
-    """The names in this process's own bounding set: nobody below it can ever get more."""
-    with open("/proc/self/status") as file:
-        mask = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
-    return frozenset(names(mask))
+    """The names in this process's own bounding set."""
+    return frozenset(names(bounding_bits()))
 
 
 def mask(capabilities: Iterable[str]) -> int:
@@ -115,10 +118,12 @@ def names(bits: int) -> list[str]:
 
 
 def drop_bounding(keep: Collection[str]) -> None:
-    """Drop everything but `keep` from the bounding set. Needs CAP_SETPCAP: call it before capset."""
-    kept = mask(keep)
-    dropped = mask(bounding_set()) & ~kept
-    for number in range(last_cap() + 1):
+    """Drop everything but `keep` from the bounding set, also what has no name here yet.
+
+    Needs CAP_SETPCAP: call it before capset.
+    """
+    dropped = bounding_bits() & ~mask(keep)
+    for number in range(dropped.bit_length()):
         if dropped >> number & 1:
             _prctl(PR_CAPBSET_DROP, number)
 

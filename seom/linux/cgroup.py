@@ -17,15 +17,17 @@ clone3 with CLONE_INTO_CGROUP and the descriptor of open_v2.
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import select
-import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
 
 from seom.linux import cgroup_devices
+from seom.linux import signals as signal
 from seom.linux.cgroup_files import parse_flat, read_control, read_flat, write_control
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 Setting = tuple[str, str]
 
@@ -85,14 +87,18 @@ def parse_layout(mountinfo: str) -> Layout:
     return Layout(v1, v2, frozenset())
 
 
-@functools.cache
+_found: list[Layout] = []
+
+
 def host_layout() -> Layout:
     """The layout of this host, looked up once."""
-    with open("/proc/self/mountinfo") as file:
-        layout = parse_layout(file.read())
-    if layout.v2 is not None:
-        layout.v2_controllers = frozenset(read_control(f"{layout.v2}/cgroup.controllers").split())
-    return layout
+    if not _found:
+        with open("/proc/self/mountinfo") as file:
+            layout = parse_layout(file.read())
+        if layout.v2 is not None:
+            layout.v2_controllers = frozenset(read_control(f"{layout.v2}/cgroup.controllers").split())
+        _found.append(layout)
+    return _found[0]
 
 
 class Cgroup:

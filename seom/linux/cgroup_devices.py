@@ -11,7 +11,10 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # (allow, type "a", "b" or "c", major or None, minor or None, access letters of "rwm")
 Rule = tuple[bool, str, "int | None", "int | None", str]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 from ctypes import c_int, c_size_t, c_void_p
 
 from seom.linux.libc import check, function, system_call
+from seom.linux.signals import SIGCHLD
 
 CLONE_VM = 0x100
 CLONE_VFORK = 0x4000
@@ -74,7 +74,7 @@ class Clone3:
             flags=flags | CLONE_PIDFD,
             pidfd=ctypes.addressof(self._pidfd),
             # A sibling sends its parent the signal that the caller would.
-            exit_signal=0 if flags & CLONE_PARENT else int(signal.SIGCHLD),
+            exit_signal=0 if flags & CLONE_PARENT else SIGCHLD,
             stack=stack,
             stack_size=stack_bytes,
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import signal
 import struct
 from ctypes import c_char_p, c_int, c_uint, c_ulong
 
+from seom.linux import signals as signal
 from seom.linux.libc import check, function, system_call
 
 PR_SET_DUMPABLE = 4

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import os
 import struct
-from collections.abc import Iterable, Sequence
 
 from seom.linux.seccomp_syscalls import MULTIPLEXED, NEWER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from typing import Protocol
 
     class Argument(Protocol):
@@ -180,11 +179,15 @@ def install(compiled: bytes) -> None:
         raise OSError(failure, f"seccomp: {os.strerror(failure)}")
 
 
-@functools.cache
+_library: list[ctypes.CDLL] = []
+
+
 def _libseccomp() -> ctypes.CDLL:
-    library = ctypes.CDLL("libseccomp.so.2")
-    library.seccomp_syscall_resolve_name_arch.argtypes = [ctypes.c_uint32, ctypes.c_char_p]
-    return library
+    if not _library:
+        library = ctypes.CDLL("libseccomp.so.2")
+        library.seccomp_syscall_resolve_name_arch.argtypes = [ctypes.c_uint32, ctypes.c_char_p]
+        _library.append(library)
+    return _library[0]
 
 
 def syscall_number(architecture: str, name: str) -> int | None:

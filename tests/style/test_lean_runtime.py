@@ -7,7 +7,19 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-SLOW = {"argparse", "asyncio", "dataclasses", "inspect", "json", "msgspec", "re", "subprocess", "typing"}
+SLOW = {
+    "argparse",
+    "asyncio",
+    "collections",
+    "dataclasses",
+    "enum",
+    "functools",
+    "inspect",
+    "json",
+    "msgspec",
+    "re",
+}
+SLOW |= {"signal", "socket", "subprocess", "typing"}
 MODULES = ("oci_runtime", "runtime_start", "runtime_commands")
 
 
