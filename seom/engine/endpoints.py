@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import socket
 from collections.abc import Callable
@@ -52,11 +53,14 @@ from seom.network.departures import Departures
 from seom.network.firewall import Forward
 from seom.network.host import HostNetwork
 from seom.network.ports import PortImpossible, PortRegistry, PortTaken
+from seom.network.table_watch import TableWatch
 from seom.storage.database import Database
 
 Publish = Callable[[str, str, str, dict[str, str]], object]
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 FAILED = "failed to set up container networking: "
 _THREADS = 4
@@ -88,6 +92,9 @@ class Endpoints:
         self.port_registry = PortRegistry()
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="network")
         self._forwarding: set[int] = set()
+        self._rules_wanted = False
+        self._watch: TableWatch | None = None
+        self._repair: asyncio.Task[None] | None = None
         self._unverified_forwards: list[Forward] = []
         self._ipv6_host = _has_ipv6()
 
@@ -113,7 +120,21 @@ class Endpoints:
                     self.departures.expect(endpoint.veth)
         await self._enable_forwarding()
         await self.replace_rules()
+        self._watch = TableWatch(self.host.table, self._repair_soon)
         self.host.pool.open()
+
+    def _repair_soon(self) -> None:
+        """Look after the table, unless that is being done; its replacement by ourselves is told as well."""
+        if self._repair is None or self._repair.done():
+            self._repair = asyncio.get_running_loop().create_task(self._repair_rules())
+
+    async def _repair_rules(self) -> None:
+        try:
+            if self._rules_wanted and not await self.run(self.host.rules_are_there):
+                log.warning("the nftables table %s was deleted by somebody else; restored", self.host.table)
+                await self.replace_rules()
+        except OSError as error:
+            log.error("the nftables table %s cannot be restored: %s", self.host.table, error)
 
     async def _enable_forwarding(self) -> None:
         versions = {pool.subnet.version for network in self._networks.values() for pool in network.pools}
@@ -125,6 +146,7 @@ class Endpoints:
 
     async def replace_rules(self) -> None:
         """Write the whole firewall anew: after a network came or went."""
+        self._rules_wanted = True
         await self._enable_forwarding()
         self._unverified_forwards = stored_forwards(self._db, self._networks)
         networks = [network.filtered() for network in self._networks.values() if network.driver == "bridge"]
@@ -138,6 +160,10 @@ class Endpoints:
     async def close(self) -> None:
         """Let go of descriptors and threads; containers keep their networks."""
         self.departures.close()
+        if self._watch is not None:
+            self._watch.close()
+        if self._repair is not None:
+            await asyncio.wait([self._repair])
         await self.run(self.host.close)
         for sandbox in self.sandboxes.values():
             sandbox.stop_serving()
@@ -152,6 +178,7 @@ class Endpoints:
         }
         for container_id in list(self.sandboxes):
             await self.release(container_id)
+        self._rules_wanted = False
         await self.run(self.host.reset, settings)
         self._forwarding.clear()
 

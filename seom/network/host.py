@@ -65,7 +65,7 @@ class HostNetwork:
         self.instance = instance
         self.pool = NamespacePool(make_namespace)
         self._dns_pool = NamespacePool(make_namespace_with_dns, _DNS_POOL_SIZE)
-        self._table = firewall.table_name(instance)
+        self.table = firewall.table_name(instance)
         self._changing = threading.Lock()
 
     @cached_property
@@ -74,7 +74,7 @@ class HostNetwork:
 
     @cached_property
     def _elements(self) -> NftElements:
-        return NftElements(self._table)
+        return NftElements(self.table)
 
     def close(self) -> None:
         """Let go of prepared namespaces; bridges and rules stay."""
@@ -168,7 +168,12 @@ class HostNetwork:
     ) -> None:
         """Make the firewall exactly this; forwards is asked when no port can come or go meanwhile."""
         with self._changing:
-            self._nftables.run(firewall.replace_table(self._table, networks, forwards()))
+            self._nftables.run(firewall.replace_table(self.table, networks, forwards()))
+
+    def rules_are_there(self) -> bool:
+        """Whether the firewall's table exists."""
+        with self._changing:
+            return f"table inet {self.table}\n" in self._nftables.run("list tables inet")
 
     def publish(self, forwards: Sequence[Forward]) -> None:
         """Open published ports, all or none."""
@@ -211,7 +216,7 @@ class HostNetwork:
 
         Settings stay when other instances have bridges here that need them.
         """
-        self._nftables.run(firewall.remove_table(self._table))
+        self._nftables.run(firewall.remove_table(self.table))
         with RouteSocket() as route:
             for link in find_bridges(route, self.instance):
                 remove_bridge(route, link.name, link.alias)

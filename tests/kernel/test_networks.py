@@ -662,3 +662,32 @@ async def test_sctp_ports_are_published_whether_or_not_the_host_has_sctp(lab: La
     assert "sctp . 36412" in Nftables().run("list map inet seom-abc123 any4")
     with pytest.raises(SystemFailure, match="port is already allocated"):
         await networks.attach(lab.member("next", port_bindings={"1/sctp": [PortBinding("", "36412")]}))
+
+
+@in_lab
+async def test_the_rules_come_back_when_somebody_flushes_the_ruleset(lab: Lab) -> None:
+    networks = await lab.networks()
+    web = await networks.attach(lab.member("web", port_bindings=port("8080")))
+    rules = Nftables()
+    await asyncio.to_thread(rules.run, "flush ruleset")
+    with Changes() as changes:
+        while "table inet seom-abc123" not in rules.run("list tables"):
+            await changes.wait()
+    served = serve_once(web.netns_fd, ANY, 80)
+    assert await fetch(lab.outside.fd, HOST_ADDRESS, 8080) == b"hello"
+    await served
+
+
+class Changes:
+    """Announcements of the kernel that some nftables object has changed."""
+
+    def __enter__(self) -> Changes:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 12)
+        self._socket.bind((0, 1 << 6))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    async def wait(self) -> None:
+        await asyncio.get_running_loop().sock_recv(self._socket, 65536)
