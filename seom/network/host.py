@@ -67,6 +67,7 @@ class HostNetwork:
         self._dns_pool = NamespacePool(make_namespace_with_dns, _DNS_POOL_SIZE)
         self.table = firewall.table_name(instance)
         self._changing = threading.Lock()
+        self._rules: tuple[Sequence[FilteredNetwork], Callable[[], Iterable[Forward]]] = ((), tuple)
 
     @cached_property
     def _nftables(self) -> Nftables:
@@ -168,7 +169,12 @@ class HostNetwork:
     ) -> None:
         """Make the firewall exactly this; forwards is asked when no port can come or go meanwhile."""
         with self._changing:
-            self._nftables.run(firewall.replace_table(self.table, networks, forwards()))
+            self._rules = (networks, forwards)
+            self._write_rules()
+
+    def _write_rules(self) -> None:
+        networks, forwards = self._rules
+        self._nftables.run(firewall.replace_table(self.table, networks, forwards()))
 
     def rules_are_there(self) -> bool:
         """Whether the firewall's table exists."""
@@ -179,7 +185,11 @@ class HostNetwork:
         """Open published ports, all or none."""
         if forwards:
             with self._changing:
-                self._elements.add([firewall.element_of(forward) for forward in forwards])
+                try:
+                    self._elements.add([firewall.element_of(forward) for forward in forwards])
+                except FileNotFoundError:
+                    # Somebody has just flushed the ruleset; what is written anew has these ports too.
+                    self._write_rules()
             _forget_datagram_flows(forwards)
 
     def withdraw(self, forwards: Sequence[Forward]) -> None:

@@ -665,6 +665,29 @@ async def test_sctp_ports_are_published_whether_or_not_the_host_has_sctp(lab: La
 
 
 @in_lab
+async def test_a_port_is_published_right_after_somebody_flushed_the_ruleset(lab: Lab) -> None:
+    networks = await lab.networks()
+    Nftables().run("flush ruleset")
+    web = await networks.attach(lab.member("web", port_bindings=port("8080")))
+    served = serve_once(web.netns_fd, ANY, 80)
+    assert await fetch(lab.outside.fd, HOST_ADDRESS, 8080) == b"hello"
+    await served
+
+
+@in_lab
+async def test_forwarding_is_switched_on_and_put_back(lab: Lab) -> None:
+    write_sysctl("ipv4/ip_forward", b"0")
+    write_sysctl("ipv6/conf/all/forwarding", b"0")
+    networks = await lab.networks()
+    assert (read_sysctl("ipv4/ip_forward"), read_sysctl("ipv6/conf/all/forwarding")) == ("1", "0")
+    await user_network(networks, enable_ipv6=True)
+    assert read_sysctl("ipv6/conf/all/forwarding") == "1"
+    assert read_sysctl("ipv6/conf/out0/accept_ra") == "2"
+    await networks.reset()
+    assert (read_sysctl("ipv4/ip_forward"), read_sysctl("ipv6/conf/all/forwarding")) == ("0", "0")
+
+
+@in_lab
 async def test_the_rules_come_back_when_somebody_flushes_the_ruleset(lab: Lab) -> None:
     networks = await lab.networks()
     web = await networks.attach(lab.member("web", port_bindings=port("8080")))
