@@ -48,6 +48,7 @@ class PrivateDaemon:
             subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.data_root], check=True)
         self.mark = uuid.uuid4().hex
         self.arguments = arguments
+        self.program: list[str | Path] = [SEOMD]
         self.environment = environment or {}
         self.network = NetworkNamespace()
         self.process: subprocess.Popen[bytes] | None = None
@@ -72,7 +73,7 @@ class PrivateDaemon:
     def start(self) -> None:
         """Start the daemon and return when it listens."""
         command: list[str | Path] = [
-            SEOMD,
+            *self.program,
             *("--data-root", self.data_root, "--run-dir", self.run_dir, "--host", f"unix://{self.socket}"),
             *self.arguments,
         ]

@@ -24,6 +24,7 @@ from tests.performance.containers import (
 )
 from tests.performance.engines import Engine, open_engines
 from tests.performance.report import Results
+from tests.performance.steps import measure_steps
 from tests.performance.streams import measure_load, measure_logs, measure_ports
 
 PEERS = ["docker", "podman", "crun", "runc"]
@@ -47,11 +48,12 @@ def main() -> int:
     results = Results()
     if "bundles" in options.only:
         measure_bundles(wanted, results, 5 if options.quick else 30)
+    if "steps" in options.only:
+        measure_steps(results, 10 if options.quick else 100)
     with ExitStack() as stack:
-        engines = open_engines(wanted, stack, results) if set(options.only) - {"bundles"} else {}
-        for suite in options.only:
-            if suite == "bundles":
-                continue
+        chosen = [suite for suite in options.only if suite in SUITES]
+        engines = open_engines(wanted, stack, results) if chosen else {}
+        for suite in chosen:
             function, times, quick_times = SUITES[suite]
             for name, engine in engines.items():
                 try:
@@ -69,7 +71,7 @@ def main() -> int:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    suites = ["bundles", *SUITES]
+    suites = ["bundles", "steps", *SUITES]
     parser.add_argument("--quick", action="store_true", help="few repetitions")
     parser.add_argument("--only", type=comma_separated, default=suites, help=f"out of {','.join(suites)}")
     parser.add_argument("--peers", type=comma_separated, default=PEERS, help=f"out of {','.join(PEERS)}")
