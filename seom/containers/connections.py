@@ -79,8 +79,11 @@ class Connection:
             return
         self._poller.forget(descriptor)
         try:
-            # Copies of the descriptor in other processes must not keep the client waiting.
+            # Copies of the descriptor in other processes must not keep the client waiting, and input
+            # that nobody read would turn the end of the stream into "connection reset".
             self._socket.shutdown(socket.SHUT_RDWR)
+            while self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT):
+                pass
         except OSError:
             pass
         self._socket.close()

@@ -43,7 +43,7 @@ EXIT_NAME = "exit.json"
 JOURNAL_NAME = "journal"
 LINGER_AFTER_EXIT_S = 2.0
 _STATUS_TIMEOUT_MS = 5000
-LINGER_FOR_CLIENTS_S = 30.0
+LINGER_FOR_CLIENTS_S = 300.0
 _LOST_STATUS = 255 << 8  # the exit code of a workload whose status nobody could tell
 
 
@@ -179,9 +179,13 @@ class Monitor:
 
     def _linger(self) -> None:
         """Serve clients that have not read everything, as long as they keep reading."""
+        backlog = self._relay.backlog_bytes
         deadline = time.monotonic() + LINGER_FOR_CLIENTS_S
         while not self._relay.idle and time.monotonic() < deadline:
             self._poller.run_once(1000)
+            if self._relay.backlog_bytes != backlog:
+                backlog = self._relay.backlog_bytes
+                deadline = time.monotonic() + LINGER_FOR_CLIENTS_S
 
     # -- the daemon
 

@@ -65,6 +65,11 @@ class Relay(ConnectionOwner):
         """Whether nobody is attached any more."""
         return not self._connections
 
+    @property
+    def backlog_bytes(self) -> int:
+        """How much waits for clients that do not read."""
+        return sum(connection.backlog_bytes for connection in self._connections)
+
     def _watch_sources(self) -> None:
         for descriptor in self._sources:
             self._poller.watch(descriptor, READABLE, partial(self._on_output, descriptor))

@@ -234,3 +234,19 @@ def test_starts_in_parallel_do_not_disturb_one_another(on_host: OnHost) -> None:
         assert [output for _, output in results] == [f"{number}\n" for number in range(32)]
 
     on_host(test)
+
+
+def test_a_client_whose_input_nobody_reads_still_sees_a_clean_end(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        client = Client()
+        request = host.request(spec("sh", "-c", "echo fine"), stdio=Stdio(False, True, True))
+        workload = await host.runtime.start(request, attachments=[client.attachment(stdin=True)])
+        try:
+            while True:
+                client.socket.send(b"y\n" * 4096)
+        except (BlockingIOError, BrokenPipeError):
+            pass
+        assert await client.read_all() == b"fine\n"
+        assert (await workload.wait()).code == 0
+
+    on_host(test)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from seom.containers.runtime import StartFailure
+from seom.containers.runtime import StartFailure, Stdio
 from seom.containers.seccomp_profile import default_profile
 from seom.oci.runtime_spec import Capabilities, IdMapping, Mount, Namespace, Rlimit, Root, User
 from tests.harness.sandboxes import NAMESPACES, Client, Host, spec, with_linux, with_process
@@ -238,6 +238,31 @@ def test_a_user_namespace_maps_root_to_an_unprivileged_user(on_host: OnHost) -> 
         await workload.wait()
         assert output.split() == ["0", "0", "100000", "65536", "sandbox", "/dev/null"]
         assert os.stat(f"{request.rootfs.upper}/made").st_uid == 100_000
+
+    on_host(test)
+
+
+def test_an_exec_enters_the_user_namespace_with_a_terminal_of_the_container(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        given = with_linux(
+            spec("sleep", "1000"),
+            namespaces=[Namespace(kind) for kind in (*NAMESPACES, "user")],
+            uid_mappings=[IdMapping(0, 100_000, 65536)],
+            gid_mappings=[IdMapping(0, 100_000, 65536)],
+        )
+        request = host.request(given)
+        assert request.rootfs is not None
+        for folder in (request.rootfs.upper, request.rootfs.work):
+            os.chown(folder, 100_000, 100_000)
+        workload = await host.runtime.start(request)
+        client = Client()
+        process = spec("sh", "-c", "id -u; tty; cat /proc/self/uid_map; exit 4").process
+        assert process is not None
+        run = await workload.exec("exec", process, Stdio(True, False, True), [client.attachment()])
+        assert (await client.read_all()).split() == [b"0", b"/dev/pts/0", b"0", b"100000", b"65536"]
+        assert (await run.wait()).code == 4
+        workload.signal(9)
+        await workload.wait()
 
     on_host(test)
 
