@@ -16,7 +16,11 @@ from tests.harness.virtual_machine import Missing, run_tests_in_guest
 
 FILES = ("test_cgroup.py", "test_stats.py", "test_confinement.py", "test_apparmor.py")
 CHOSEN = {
-    "test_oci_runtime.py": ("the_life_of_a_container", "update_changes_limits_of_a_running_container"),
+    "test_oci_runtime.py": (
+        "the_life_of_a_container",
+        "update_changes_limits_of_a_running_container",
+        "a_container_sees_its_own_cgroups_and_no_others",
+    ),
     "test_runtime.py": (
         "a_program_runs_in_namespaces_of_its_own",
         "an_exec_joins_the_container",
