@@ -260,7 +260,7 @@ def test_reset_asks_and_then_removes_everything(own_daemon: PrivateDaemon, tmp_p
     asked = seom("system", "reset", input="n\n")
     assert "all volumes with their data" in asked.stdout
     assert seom.out("ps", "-q")
-    assert "restart seomd" in seom.out("system", "reset", "-f")
+    assert "Everything is removed" in seom.out("system", "reset", "-f")
     everything = (("ps", "-aq"), ("images", "-q"), ("volume", "ls", "-q"))
     assert [seom.out(*command) for command in everything] == ["", "", ""]
     assert "extra" not in seom.out("network", "ls")
