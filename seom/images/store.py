@@ -206,7 +206,10 @@ class ImageStore:
                 image.manifest,
             )
             for position, layer in enumerate(image.layers):
-                self._add_layer(image.id, position, layer)
+                self.add_layer(layer)
+                self._db.execute(
+                    "INSERT OR IGNORE INTO image_layer VALUES (?,?,?)", image.id, position, layer.diff_id
+                )
             for digest in blobs:
                 self._db.execute("INSERT OR IGNORE INTO image_blob VALUES (?,?)", image.id, digest)
             for reference in tags:
@@ -241,8 +244,15 @@ class ImageStore:
                 self._names.forget(image_id)
             else:
                 self._db.execute("DELETE FROM image WHERE id=?", image_id)
-                self._db.execute("DELETE FROM layer WHERE diff_id NOT IN (SELECT diff_id FROM image_layer)")
+                self.forget_unused_layers()
         self._configs.pop(image_id, None)
+
+    def forget_unused_layers(self) -> None:
+        """Forget layers of neither an image nor the build cache; in the caller's transaction."""
+        self._db.execute(
+            "DELETE FROM layer WHERE diff_id NOT IN (SELECT diff_id FROM image_layer)"
+            " AND diff_id NOT IN (SELECT diff_id FROM build_step WHERE diff_id IS NOT NULL)"
+        )
 
     def hidden(self) -> list[str]:
         """Images kept only for their containers."""
@@ -351,7 +361,8 @@ class ImageStore:
             manifest=row["manifest"],
         )
 
-    def _add_layer(self, image_id: str, position: int, layer: Layer) -> None:
+    def add_layer(self, layer: Layer) -> None:
+        """Record a layer whose content is stored; in the caller's transaction, which says who uses it."""
         self._db.execute(
             "INSERT INTO layer VALUES (?,?,?,?,?,?,?)"
             " ON CONFLICT (diff_id) DO UPDATE SET boot_id=excluded.boot_id,"
@@ -363,9 +374,6 @@ class ImageStore:
             layer.blob_bytes,
             layer.media_type,
             layer.boot_id,
-        )
-        self._db.execute(
-            "INSERT OR IGNORE INTO image_layer VALUES (?,?,?)", image_id, position, layer.diff_id
         )
 
 

@@ -50,6 +50,8 @@ class TarWriter:
         self._overlay = overlay
         self._skip = skip
         self._linked: dict[tuple[int, int], bytes] = {}
+        self.file_bytes = 0
+        """Of the regular files and symbolic links so far, as Docker counts the size of a layer."""
 
     def add(self, parent: int, name: bytes, archive_name: bytes) -> None:
         """Add the entry name of a directory descriptor, with everything below it, as archive_name.
@@ -172,6 +174,7 @@ class TarWriter:
         link: bytes = b"",
         attributes: dict[str, bytes] | None = None,
     ) -> None:
+        self.file_bytes += size + len(link) * (kind == SYMBOLIC_LINK)
         device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in b"34" else (0, 0)
         self._write(encode_header(name, status, kind, size, link, device, attributes or {}))
 
