@@ -18,6 +18,7 @@ from pathlib import Path
 from seom import __version__
 from seom.api.routes import all_routes
 from seom.api.server import Server
+from seom.build.builds import Builds
 from seom.engine.assemble import open_engine
 from seom.engine.engine import DEFAULT_DATA_ROOT, DEFAULT_RUN_DIR, Settings
 from seom.errors import SeomError
@@ -79,7 +80,7 @@ async def _serve(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with open_engine(settings) as engine:
-            server = Server(all_routes(engine))
+            server = Server(all_routes(engine, Builds(engine)))
             await server.open(list(settings.hosts))
             gc.collect()
             gc.freeze()

@@ -7,9 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
+from seom.api.build import cache_document
 from seom.api.container_json import list_row
 from seom.api.image_documents import summaries
 from seom.api.json_body import json_response
+from seom.build.builds import Builds
 from seom.engine.container import Container
 from seom.engine.engine import Engine
 from seom.engine.filters import Filters
@@ -21,7 +23,7 @@ from seom.volumes.usage import disk_usage
 KINDS = ("container", "image", "volume", "build-cache")
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(engine: Engine, builds: Builds) -> list[web.RouteDef]:
     """The handlers of this module."""
 
     async def usage(request: web.Request) -> web.Response:
@@ -29,12 +31,12 @@ def routes(engine: Engine) -> list[web.RouteDef]:
         for kind in wanted:
             if kind not in KINDS:
                 raise InvalidParameter(f"unknown object type: {kind}")
-        return json_response(await usage_document(engine, wanted))
+        return json_response(await usage_document(engine, builds, wanted))
 
     return [web.get("/system/df", usage)]
 
 
-async def usage_document(engine: Engine, wanted: list[str]) -> dict[str, Any]:
+async def usage_document(engine: Engine, builds: Builds, wanted: list[str]) -> dict[str, Any]:
     """The answer for the kinds of objects that are wanted; the others are null."""
     document: dict[str, Any] = dict.fromkeys(("Images", "Containers", "Volumes", "BuildCache"))
     if "image" in wanted:
@@ -49,7 +51,7 @@ async def usage_document(engine: Engine, wanted: list[str]) -> dict[str, Any]:
     if "volume" in wanted:
         document["Volumes"] = await _volumes(engine)
     if "build-cache" in wanted:
-        document["BuildCache"] = []
+        document["BuildCache"] = [cache_document(record) for record in await builds.records()]
     return document
 
 

@@ -105,7 +105,7 @@ class _Images:
         """Take in an archive."""
         platform, quiet = _platform(request), _flag(request, "quiet")
         return await stream_progress(
-            request, lambda report: self._images.load(_body(request), report, platform, quiet)
+            request, lambda report: self._images.load(request_body(request), report, platform, quiet)
         )
 
     async def save(self, request: web.Request) -> web.StreamResponse:
@@ -139,7 +139,7 @@ async def import_image(images: Images, request: web.Request) -> web.StreamRespon
     message = query.get("message") or f"Imported from {source}"
 
     async def work(report: Report) -> None:
-        chunks = _body(request) if source == "-" else _download(source, report)
+        chunks = request_body(request) if source == "-" else _download(source, report)
         image = await images.import_rootfs(chunks, reference, changes, message, query.get("platform", ""))
         report(status(image.id))
 
@@ -200,7 +200,7 @@ async def _wanted_config(request: web.Request) -> ExecutionConfig | None:
         raise InvalidParameter(f"invalid JSON: {error}") from error
 
 
-async def _body(request: web.Request) -> AsyncIterator[bytes]:
+async def request_body(request: web.Request) -> AsyncIterator[bytes]:
     """The request's body as it comes; raises ConnectionError when the client goes away."""
     try:
         async for chunk in request.content.iter_any():

@@ -50,7 +50,7 @@ async def stream_progress(
         raise error
     if not isinstance(error, SeomError | OSError):
         log.error("%s %s failed", request.method, request.path, exc_info=error)
-    await stream.send(failure(describe(error)))
+    await stream.send(failure(describe(error), getattr(error, "exit_code", 0)))
     return await stream.begin()
 
 

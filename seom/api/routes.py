@@ -7,6 +7,7 @@ from aiohttp import web
 from seom.api import (
     archive,
     attach,
+    build,
     containers,
     disk_usage,
     execs,
@@ -18,14 +19,14 @@ from seom.api import (
     system,
     volumes,
 )
+from seom.build.builds import Builds
 from seom.engine.engine import Engine
 
 
-def all_routes(engine: Engine) -> list[web.RouteDef]:
+def all_routes(engine: Engine, builds: Builds) -> list[web.RouteDef]:
     """The routes of all modules; fixed paths before patterns."""
     modules = (
         system,
-        disk_usage,
         containers,
         attach,
         archive,
@@ -35,6 +36,8 @@ def all_routes(engine: Engine) -> list[web.RouteDef]:
         registry,
         networks,
         volumes,
-        reset,
     )
-    return [route for module in modules for route in module.routes(engine)]
+    found = [route for module in modules for route in module.routes(engine)]
+    for needs_builds in (disk_usage, build, reset):
+        found += needs_builds.routes(engine, builds)
+    return found

@@ -47,7 +47,6 @@ def routes(engine: Engine) -> list[web.RouteDef]:
         web.get("/info", info),
         web.get("/plugins", no_plugins),
         web.get("/plugins/{name:.+}/json", no_such_plugin),
-        web.post("/build/prune", prune_builds),
         web.post("/swarm/leave", not_in_a_swarm),
         web.put("/volumes/{name}", not_a_manager),
         *(web.get(path, not_a_manager) for path in SWARM_PATHS),
@@ -73,11 +72,6 @@ async def ping(request: web.Request) -> web.Response:
         "Swarm": "inactive",
     }
     return web.Response(text="OK", headers=headers)
-
-
-async def prune_builds(request: web.Request) -> web.Response:
-    """POST /build/prune, which ``docker system prune`` includes: there is no cache of builds."""
-    return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
 
 
 async def no_plugins(request: web.Request) -> web.Response:

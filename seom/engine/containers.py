@@ -45,7 +45,7 @@ class Containers:
         self._images = images
         self._networks = networks
         self._volumes = volumes
-        self._launcher = launcher
+        self.launcher = launcher
         self.lifecycle = lifecycle
         self._by_id: dict[str, Container] = {}
         self._id_by_name: dict[str, str] = {}
@@ -54,7 +54,7 @@ class Containers:
 
     def load(self) -> None:
         """Read the stored containers."""
-        for container in load_containers(self._db, self._launcher.data_root, self._launcher.run_dir):
+        for container in load_containers(self._db, self.launcher.data_root, self.launcher.run_dir):
             self._remember(container)
 
     def all(self) -> list[Container]:
@@ -127,7 +127,7 @@ class Containers:
             args=argv[1:],
         )
         container = Container(
-            id, name, now_ns(), wanted, State(), self._launcher.data_root, self._launcher.run_dir
+            id, name, now_ns(), wanted, State(), self.launcher.data_root, self.launcher.run_dir
         )
         with self._images.store.hold(image.id):
             await self._make(container)
@@ -143,7 +143,7 @@ class Containers:
             )
             layers = self._images.layer_paths_of(definition.diff_ids)
             await mounting.populate(definition.mounts, layers, volumes)
-            await asyncio.to_thread(self._launcher.prepare_directories, container)
+            await asyncio.to_thread(self.launcher.prepare_directories, container)
             self._insert(container)
         except BaseException:
             volumes.settle(container.id)
@@ -229,7 +229,7 @@ class Containers:
             definitions.check(container.config, host)
             warnings = check_host_config(container.config, host, update=True)
             if container.running:
-                await self._launcher.apply_limits(container, host)
+                await self.launcher.apply_limits(container, host)
             container.definition.host = host
             container.save_definition(self._db)
             self._publish(container, "update")
@@ -268,7 +268,7 @@ class Containers:
 
     async def _erase(self, container: Container, volumes: bool) -> None:
         """Files after the row: a crash in between leaves only garbage, swept at the next start."""
-        await self._launcher.release(container)
+        await self.launcher.release(container)
         container.drop_pending_attachments()
         self._db.execute("DELETE FROM container WHERE id=?", container.id)
         del self._by_id[container.id]
@@ -279,7 +279,7 @@ class Containers:
         self._images.release(container.definition.image_id)
         self._publish(container, "destroy")
         await container.notify()
-        await asyncio.to_thread(self._launcher.remove_directories, container)
+        await asyncio.to_thread(self.launcher.remove_directories, container)
 
     async def remove_when_exited(self, container: Container) -> None:
         """The end of a container started with --rm: anonymous volumes go too."""
@@ -290,7 +290,7 @@ class Containers:
 
     def cgroup(self, container: Container) -> Cgroup:
         """The control group of a container's processes."""
-        return self._launcher.cgroup(container)
+        return self.launcher.cgroup(container)
 
     async def top(self, container: Container, ps_args: str) -> tuple[list[str], list[list[str]]]:
         """The processes of a running container: (column titles, rows)."""

@@ -282,6 +282,14 @@ class Images:
         self._settle_later()
         return self.store.get(image.id)
 
+    def add_built(self, made: NewImage, tags: Sequence[Reference]) -> Image:
+        """Record an image that a build has made; its content is stored, and held by a lease."""
+        self.store.add(made)
+        for tag in tags:
+            self.tag(made.id, tag)
+        self._in_background(self._settle())
+        return self.store.get(made.id)
+
     # Removing
 
     def remove(self, name: str, force: bool = False, prune_parents: bool = True) -> list[dict[str, str]]:

@@ -1,11 +1,8 @@
 """Dockerfiles, without any I/O: text -> instructions and stages, words -> values, lint, .dockerignore.
 
-How they go together:
-
-    text --lines.py--> logical lines --parser.py--> Dockerfile(stages(instructions))
-                                                       |
-             arguments.py, expansion.py: values -------+--> executed elsewhere
-             lint.py: findings (checks.py) ------------+
+text --lines.py--> logical lines --parser.py--> Dockerfile(stages(instructions))
+                                                   |
+         arguments.py, expansion.py: values -------+--> executed elsewhere
 """
 
 from seom.build.dockerfile.dockerfile import Dockerfile, Stage
