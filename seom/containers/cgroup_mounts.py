@@ -54,14 +54,16 @@ def own_groups() -> dict[str, str]:
     return groups
 
 
-def mount_cgroups(root: int, destination: str, options: MountOptions, private: bool) -> None:
-    """Show the caller's groups at destination, as the container's root of each hierarchy.
+def mount_cgroups(
+    root: int, destination: str, options: MountOptions, groups: dict[str, str], private: bool
+) -> None:
+    """Show the container's groups at destination, as its root of each hierarchy.
 
-    On a host with v2 alone, destination is that hierarchy (all of it without a private cgroup
-    namespace); otherwise a tmpfs with one directory for each.
+    groups are what own_groups() said before the process got a cgroup namespace, in which all of them
+    are "/". On a host with v2 alone, destination is that hierarchy (all of it without a private cgroup
+    namespace); otherwise a tmpfs with one directory for each hierarchy the container has a group in.
     """
     hosts = hierarchies()
-    groups = own_groups()
     if len(hosts) == 1 and "" in hosts[0].keys:
         _bind(hosts[0], groups.get("", "/") if private else "/", root, destination, options)
         return
@@ -69,9 +71,10 @@ def mount_cgroups(root: int, destination: str, options: MountOptions, private: b
     target = open_target(root, destination, directory=True)
     mnt.attach(detached, target)
     os.close(target)
+    confined = any(group != "/" for group in groups.values())
     for host in hosts:
         group = next((groups[key] for key in host.keys if key in groups), None)
-        if group is not None:
+        if group is not None and (group != "/" or not confined):
             _add_hierarchy(detached, host, group, sorted(host.keys & groups.keys()))
     mnt.mount_setattr(detached, "", flags=AT_RECURSIVE, attr_set=options.attr_set | options.recursive_set)
     os.close(detached)

@@ -7,6 +7,7 @@ import os
 import select
 
 from seom.containers import privileges, reaper, rootfs
+from seom.containers.cgroup_mounts import own_groups
 from seom.containers.device_nodes import make_devices
 from seom.containers.executable import execute, find_executable
 from seom.containers.launch import FAILED, MAPPED, READY, TERMINAL, Launch, SandboxError, describe
@@ -54,6 +55,7 @@ class NewProcess:
         self.stage = "init"
         self.root = -1
         self.sources: dict[str, int] = {}
+        self.groups: dict[str, str] = {}
         self.program = ""
 
     def open_what_only_the_caller_can(self) -> None:
@@ -145,6 +147,7 @@ class NewProcess:
             self.launch.cgroup.join_v1()
 
     def _enter_namespaces(self) -> None:
+        self.groups = own_groups()  # in a cgroup namespace they would all be "/"
         if not self.new_user:
             process.prctl(process.PR_SET_DUMPABLE, 0)
             join_by_path(self.launch)
@@ -184,7 +187,7 @@ class NewProcess:
             privileges.become(0, 0, [])
 
     def _mount(self) -> None:
-        rootfs.mount_all(self.root, self._spec.mounts, self.sources, self.launch.makes("cgroup"))
+        rootfs.mount_all(self.root, self._spec.mounts, self.sources, self.groups, self.launch.makes("cgroup"))
 
     def _make_devices(self) -> None:
         devices = self._spec.linux.devices if self._spec.linux else []

@@ -111,24 +111,32 @@ def clone_root(path: str) -> int:
     return detached
 
 
-def mount_all(root: int, mounts: Sequence[Mount], sources: dict[str, int], private_cgroups: bool) -> None:
+def mount_all(
+    root: int,
+    mounts: Sequence[Mount],
+    sources: dict[str, int],
+    groups: dict[str, str],
+    private_cgroups: bool,
+) -> None:
     """Mount everything the specification lists, in its order.
 
     Raises OSError whose filename is the destination.
     """
     for mount in mounts:
         try:
-            _mount_one(root, mount, sources, private_cgroups)
+            _mount_one(root, mount, sources, groups, private_cgroups)
         except OSError as error:
             reason = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
             text = f'cannot mount {mount.source or mount.type!r} at "{mount.destination}": {reason}'
             raise OSError(error.errno, text) from error
 
 
-def _mount_one(root: int, mount: Mount, sources: dict[str, int], private_cgroups: bool) -> None:
+def _mount_one(
+    root: int, mount: Mount, sources: dict[str, int], groups: dict[str, str], private_cgroups: bool
+) -> None:
     options = MountOptions.parse(mount.options)
     if mount.type in ("cgroup", "cgroup2"):
-        mount_cgroups(root, mount.destination, options, private_cgroups)
+        mount_cgroups(root, mount.destination, options, groups, private_cgroups)
         return
     if mount.type == "bind" or options.bind:
         detached = sources.get(mount.destination, -1)

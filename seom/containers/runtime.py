@@ -150,13 +150,14 @@ class Runtime:
             for attachment in attachments:
                 stack.callback(os.close, attachment.fd)
             descriptors = [*extra, *(one.fd for one in attachments)]
+            spawner = self._spawner.pid
             try:
                 return await self._try_order(order, descriptors)
             except ConnectionError as error:
                 if isinstance(order, Start) and order.cgroup:
                     # Whatever the monitor had begun is in the container's cgroup.
                     await asyncio.to_thread(_clear_group, order.cgroup)
-                if self._spawner.running:
+                if self._spawner.running and self._spawner.pid == spawner:
                     reason = "the monitor died before the program had started"
                     raise StartFailure("monitor", 0, reason) from error
             try:

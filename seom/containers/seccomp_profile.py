@@ -136,8 +136,12 @@ PROFILE_ARCHES = {
 
 
 def default_profile(capabilities: Collection[str], machine: str | None = None) -> Seccomp:
-    """The profile of a container that has these capabilities in its bounding set."""
-    machine = machine or os.uname().machine
+    """The profile of a container that has these capabilities in its bounding set; not to be changed."""
+    return _default_profile(frozenset(capabilities), machine or os.uname().machine)
+
+
+@functools.lru_cache(maxsize=32)
+def _default_profile(capabilities: frozenset[str], machine: str) -> Seccomp:
     names = " ".join([*ALLOWED.values(), BY_MACHINE.get(machine, "")]).split()
     for capability, calls in BY_CAPABILITY.items():
         if capability in capabilities:

@@ -8,6 +8,7 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 
 from seom.containers import channel as channels
@@ -17,6 +18,7 @@ from seom.linux.libc import AT_FDCWD
 
 # An editable installation is found by a hook of the site module, which the spawner does not load.
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_SHORT_LIFE_S = 1.0
 _MAIN = "from seom.containers.spawner import main; main()"
 
 
@@ -28,6 +30,7 @@ class SpawnerProcess:
         self._adoptions: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._sending = asyncio.Lock()
+        self._started_at = 0.0
         self._workload_descriptors = _raise_descriptor_limit()
 
     @property
@@ -67,6 +70,8 @@ class SpawnerProcess:
         orders.setblocking(False)
         adoptions.setblocking(False)
         self._orders, self._adoptions = orders, adoptions
+        self._started_at = time.monotonic()
+        asyncio.get_running_loop().add_reader(adoptions.fileno(), self._on_gone)
 
     @property
     def running(self) -> bool:
@@ -100,7 +105,16 @@ class SpawnerProcess:
         if self._process is not None:
             await asyncio.to_thread(self._process.wait)
 
+    def _on_gone(self) -> None:
+        """It has died: have another one ready, unless it dies as soon as it is started."""
+        self._close_sockets()
+        if time.monotonic() - self._started_at > _SHORT_LIFE_S and self._process is not None:
+            self._process.wait()
+            self.start()
+
     def _close_sockets(self) -> None:
+        if self._adoptions is not None:
+            asyncio.get_running_loop().remove_reader(self._adoptions.fileno())
         for channel in (self._orders, self._adoptions):
             if channel is not None:
                 channel.close()

@@ -137,7 +137,7 @@ def _map(name: str, forwards: list[Forward]) -> str:
 # because route_localnet would otherwise let containers reach services bound to the host's loopback.
 _PREROUTING_AND_OUTPUT = (
     "chain raw { type filter hook prerouting priority raw; policy accept;",
-    "iifname @bridges ip daddr 127.0.0.0/8 drop",
+    "ip daddr 127.0.0.0/8 iifname @bridges drop",
     "}",
     "chain published {",
     "dnat ip to ip daddr . meta l4proto . th dport map @host4",

@@ -32,8 +32,9 @@ def test_start_prints_the_name_and_is_idempotent(docker: DockerCli, name: str) -
 
 
 def test_stop_sends_the_stop_signal_and_then_kills(docker: DockerCli, name: str) -> None:
-    script = "trap 'exit 9' USR1; while :; do sleep 0.05; done"
+    script = "trap 'exit 9' USR1; touch /ready; while :; do sleep 0.05; done"
     docker.out("run", "-d", "--name", name, "--stop-signal", "USR1", "busybox", "sh", "-c", script)
+    docker.out("exec", name, "sh", "-c", "until [ -e /ready ]; do usleep 1000; done")
     docker.out("stop", name)
     assert docker.inspect(name)["State"]["ExitCode"] == 9
     docker.out("run", "-d", "--name", f"{name}-2", "--stop-timeout", "1", *SLEEP)

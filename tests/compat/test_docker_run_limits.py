@@ -54,6 +54,14 @@ def test_the_number_of_processes_is_limited(docker: DockerCli) -> None:
     assert "can't fork" in done.stderr
 
 
+def test_a_container_reads_its_own_limits_and_no_other_container_s(docker: DockerCli) -> None:
+    script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes memory.max 2> /dev/null; ls -d */*/ */"
+    done = docker("run", "--rm", "--memory", "64m", "busybox", "sh", "-c", script)
+    lines = done.stdout.splitlines()
+    assert lines[0] == str(64 * MIB)
+    assert not [line for line in lines if line.count("/") > 1]
+
+
 def test_the_processors_are_limited_to_a_set(docker: DockerCli) -> None:
     first = min(os.sched_getaffinity(0))
     text = docker.out(

@@ -16,14 +16,22 @@ from tests.harness.virtual_machine import Missing, run_tests_in_guest
 
 FILES = ("test_cgroup.py", "test_stats.py", "test_confinement.py", "test_apparmor.py")
 CHOSEN = {
-    "test_oci_runtime.py": ("the_life_of_a_container", "update_changes_limits_of_a_running_container"),
+    "test_oci_runtime.py": (
+        "the_life_of_a_container",
+        "update_changes_limits_of_a_running_container",
+        "a_container_sees_its_own_cgroups_and_no_others",
+    ),
     "test_runtime.py": (
         "a_program_runs_in_namespaces_of_its_own",
         "an_exec_joins_the_container",
         "a_terminal_is_allocated_inside_and_resized",
     ),
     "test_sandbox.py": ("masked_and_readonly_paths_cannot_be_used",),
-    "test_runtime_crashes.py": ("a_new_daemon_finds_the_containers_of_a_killed_one",),
+    "test_runtime_crashes.py": (
+        "a_new_daemon_finds_the_containers_of_a_killed_one",
+        "a_replaced_monitor_serves_stdin_and_new_clients",
+        "a_terminal_outlives_its_monitor",
+    ),
 }
 
 

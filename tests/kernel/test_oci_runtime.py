@@ -217,6 +217,16 @@ def test_update_changes_limits_of_a_running_container(bundle: Bundle) -> None:
     assert Path(group.folder("pids"), "pids.max").read_text() == "44\n"
 
 
+def test_a_container_sees_its_own_cgroups_and_no_others(bundle: Bundle) -> None:
+    bundle.config["linux"]["resources"]["pids"] = {"limit": 77}
+    folder = "/sys/fs/cgroup" if host_layout().unified else "/sys/fs/cgroup/pids"
+    inside = bundle.box("sh", "-c", f"cat {folder}/pids.max; ls -d {folder}/*/; cat /proc/self/mountinfo")
+    assert inside.stdout.startswith("77\n")
+    assert Cgroup(bundle.cgroup).path.split("/")[0] not in inside.stdout
+    roots = [line.split()[3] for line in inside.stdout.splitlines() if " - cgroup" in line]
+    assert set(roots) == {"/"}
+
+
 def test_hooks_run_in_their_order_and_places(bundle: Bundle) -> None:
     trace = bundle.folder / "trace"
     inside = bundle.folder / "rootfs/trace"

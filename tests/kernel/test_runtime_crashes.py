@@ -101,8 +101,10 @@ def test_the_spawner_can_be_killed_between_starts(tmp_path: Path) -> None:
         async with host(tmp_path) as made:
             first = await made.start(spec("sleep", "1000"))
             assert made.runtime.spawner_pid is not None
-            await kill_and_wait(made.runtime.spawner_pid)
+            killed = made.runtime.spawner_pid
+            await kill_and_wait(killed)
             ended, output = await made.run(spec("echo", "second"))
+            assert made.runtime.spawner_pid != killed
             assert (ended.code, output) == (0, "second\n")
             first.signal(signal.SIGKILL)
             assert (await first.wait()).code == 137

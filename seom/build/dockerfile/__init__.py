@@ -1,8 +1,11 @@
 """Dockerfiles, without any I/O: text -> instructions and stages, words -> values, lint, .dockerignore.
 
-text --lines.py--> logical lines --parser.py--> Dockerfile(stages(instructions))
-                                                   |
-         arguments.py, expansion.py: values -------+--> executed elsewhere
+How they go together:
+
+    text --lines.py--> logical lines --parser.py--> Dockerfile(stages(instructions))
+                                                       |
+             arguments.py, expansion.py: values -------+--> executed elsewhere
+             lint.py: findings (checks.py) ------------+
 """
 
 from seom.build.dockerfile.dockerfile import Dockerfile, Stage

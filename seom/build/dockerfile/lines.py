@@ -9,7 +9,7 @@ from seom.build.dockerfile.errors import DockerfileError, Location
 from seom.build.dockerfile.words import split_words
 
 DEFAULT_ESCAPE = "\\"
-_ESCAPES = "\\`"
+_ESCAPES = {"\\", "`"}
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 _HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)")
 _WITH_HEREDOCS = {"RUN", "COPY", "ADD"}
@@ -51,6 +51,8 @@ class LogicalLine:
     heredocs: tuple[Heredoc, ...] = ()
     empty_continuations: tuple[int, ...] = ()
     """Numbers of empty lines that were passed over while a continuation was looked for."""
+    comments: tuple[str, ...] = ()
+    """The comments right before, without "#"; an empty line or comment ends what belongs to a line."""
 
     @property
     def source(self) -> str:
@@ -68,31 +70,41 @@ def read_directives(text: str) -> Directives:
     lines = text.removeprefix("\ufeff").split("\n")
     start = 1 if lines[0].startswith("#!") else 0
     for number, line in enumerate(lines[start:], start + 1):
-        match = _DIRECTIVE.match(line.strip())
-        if match is None or (name := match[1].lower()) not in Directives.__slots__:
+        directive = _directive(line.strip())
+        if directive is None:
             break
+        name, value = directive
         location = Location(number, number)
         if name in found:
             raise DockerfileError(f"only one {name} parser directive can be used", location=location)
-        if name == "escape" and (len(match[2]) != 1 or match[2] not in _ESCAPES):
-            raise DockerfileError(
-                f"invalid escape token '{match[2]}' does not match ` or \\", location=location
-            )
-        found[name] = match[2]
+        if name == "escape" and value not in _ESCAPES:
+            raise DockerfileError(f"invalid escape token '{value}' does not match ` or \\", location=location)
+        found[name] = value
     return Directives(**found)
+
+
+def _directive(line: str) -> tuple[str, str] | None:
+    match = _DIRECTIVE.match(line)
+    if match is None or match[1].lower() not in Directives.__slots__:
+        return None
+    return match[1].lower(), match[2]
 
 
 def read_lines(text: str, escape: str) -> list[LogicalLine]:
     """All logical lines; raises DockerfileError for a here-document without an end."""
     physical = text.removeprefix("\ufeff").removesuffix("\n").split("\n")
     lines: list[LogicalLine] = []
+    comments: list[str] = []
     number = 0
     while number < len(physical):
         first = physical[number].strip()
         if not first or first.startswith("#"):
+            comment = "" if _directive(first) else first.lstrip("#").strip()
+            comments = [*comments, comment] if comment else []
             number += 1
             continue
         line, number = _join(physical, number, escape)
+        line, comments = replace(line, comments=tuple(comments)), []
         announced = _announced(line.text, escape)
         if announced:
             line, number = _read_documents(line, announced, physical, number)
