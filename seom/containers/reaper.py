@@ -24,6 +24,7 @@ def fork_program(channel: _socket.socket) -> None:
         return
     try:
         process.set_name("seom-init")
+        process.replace_command_line("seom-init")  # the container sees it
         process.close_range(3, 0xFFFFFFFF)
         _reap_until_exit_of(child, everything)
     finally:

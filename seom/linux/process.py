@@ -52,6 +52,26 @@ def personality(persona: int) -> None:
     check(_personality(persona), "personality")
 
 
+def replace_command_line(name: str) -> None:
+    """Show `name` in /proc/PID/cmdline and nothing in environ, where the program's start was to be seen.
+
+    The memory is overwritten in place; moving it (PR_SET_MM) needs CAP_SYS_RESOURCE. The environment of
+    Python and of programs it starts is untouched. Addresses are in proc(5), stat, fields 48 to 51.
+    """
+    with open("/proc/self/stat", "rb", buffering=0) as file:
+        line = file.read(4096)
+    fields = line[line.rindex(b")") + 2 :].split()
+    arguments, arguments_end, environment, environment_end = map(int, fields[45:49])
+    shown = name.encode()
+    for start, end, text in (
+        (arguments, arguments_end, shown),
+        (environment, environment_end, b""),
+    ):
+        if start and end > start:
+            ctypes.memset(start, 0, end - start)
+            ctypes.memmove(start, text, min(len(text), end - start - 1))
+
+
 def close_range(first: int, last: int, flags: int = 0) -> None:
     """close_range(2)."""
     check(_close_range(first, last, flags), "close_range")

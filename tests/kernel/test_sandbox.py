@@ -177,6 +177,20 @@ def test_init_reaps_orphans_and_hands_on_signals(on_host: OnHost) -> None:
     on_host(test)
 
 
+def test_init_shows_the_container_nothing_of_the_host(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        request = host.request(spec("sh", "-c", "cat /proc/1/cmdline | tr -d '\\0'; sleep 100"), init=True)
+        client = Client()
+        workload = await host.runtime.start(request, attachments=[client.attachment()])
+        assert await client.read_until(b"init") == b"seom-init"
+        environment = Path(f"/proc/{workload.pid}/environ").read_bytes()  # noqa: ASYNC240
+        assert not environment.strip(b"\0")
+        workload.signal(9)
+        await workload.wait()
+
+    on_host(test)
+
+
 def test_limits_umask_and_oom_score_are_set(on_host: OnHost) -> None:
     async def test(host: Host) -> None:
         given = with_process(
