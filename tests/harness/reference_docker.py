@@ -91,7 +91,8 @@ class ReferenceDocker:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> ReferenceDocker:
-        self.start()
+        if self.process is None:
+            self.start()
         return self
 
     def __exit__(
