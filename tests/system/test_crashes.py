@@ -148,8 +148,9 @@ def test_an_exit_while_the_daemon_is_away_keeps_its_code(crash_daemon: PrivateDa
         "container",
         "sh",
         "-c",
-        f"trap 'echo last words; exit {code}' TERM; while :; do sleep 0.02; done",
+        f"trap 'echo last words; exit {code}' TERM; touch /ready; while :; do sleep 0.02; done",
     )
+    crash_daemon.docker.out("exec", "container", "sh", "-c", "until [ -e /ready ]; do usleep 1000; done")
     crash_daemon.kill9()
     os.kill(pid, signal.SIGTERM)
     assert wait_until_dead(pid)
