@@ -118,6 +118,7 @@ class Launcher:
         """The writable layer and the container's own files; blocks."""
         container.directory.mkdir(mode=0o710, parents=True)
         (container.directory / "upper").mkdir(mode=0o755)
+        (container.directory / "upper" / ".dockerenv").touch(0o755)  # by which programs know a container
         (container.directory / "work").mkdir(mode=0o700)
 
     def remove_directories(self, container: Container) -> None:

@@ -132,6 +132,11 @@ def test_every_namespace_is_the_container_s_own(docker: DockerCli) -> None:
     assert differ >= {"ipc", "mnt", "net", "pid", "uts"}
 
 
+def test_programs_can_tell_that_they_are_in_a_container(docker: DockerCli, name: str) -> None:
+    docker.out("run", "--name", name, "busybox", "test", "-e", "/.dockerenv")
+    assert docker.out("diff", name) == ""
+
+
 def test_the_devices_are_the_usual_few(docker: DockerCli) -> None:
     text = docker.out("run", "--rm", "busybox", "ls", "/dev")
     assert set(text.split()) - {"core"} == {
