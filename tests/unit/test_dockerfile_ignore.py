@@ -27,6 +27,11 @@ from seom.errors import InvalidParameter
         ("**foo", ["foo", "a/foo"], ["xfoo"]),
         ("a?c", ["abc"], ["ac", "a/c", "abbc"]),
         ("[a-c]x", ["ax", "cx"], ["dx", "-x"]),
+        ("[a-cx-z0]", ["b", "y", "0"], ["d", "-"]),
+        ("[a&&b-c]", ["&", "c"], ["d"]),
+        ("a*b*c", ["abc", "aXbbYc", "abcc"], ["ab", "abcd", "a/bc", "aXcb"]),
+        ("*a*/*b*c", ["xax/xbxc"], ["xax/xbx", "xbxc"]),
+        ("*.*.*", ["a.b.c"], ["a.b", "a.b/.c"]),
         ("[^a]x", ["bx"], ["ax", "/x"]),
         ("[\\]]", ["]"], ["["]),
         (r"\*", ["*"], ["a"]),
@@ -90,3 +95,12 @@ def test_a_walk_enters_an_ignored_directory_only_for_an_exception(
     text: str, directory: str, expected: bool
 ) -> None:
     assert IgnoreRules(text).may_keep_beneath(directory) is expected
+
+
+@pytest.mark.timeout(10)
+def test_many_stars_take_no_forever() -> None:
+    assert not IgnoreRules("*a" * 40 + "b").ignores("a" * 255)
+
+
+def test_a_class_may_hold_a_slash() -> None:
+    assert IgnoreRules("a\n!a/[b/c]d").may_keep_beneath("a/x")

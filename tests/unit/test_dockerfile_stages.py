@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seom.build.dockerfile import DockerfileError, parse
+from seom.build.dockerfile import DockerfileError, Location, parse
 
 GRAPH = """\
 ARG from=first
@@ -40,25 +40,39 @@ def test_a_target_needs_what_it_is_made_from(target: str, expected: list[str]) -
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "message", "line"),
     [
         (
-            "FROM a AS x\nCOPY --from=y a b\nFROM b AS y",
-            'cannot copy from stage "y", it needs to be defined before current stage "x"',
+            "FROM a AS x\nCOPY --from=y a b\nFROM b AS y\nRUN --mount=from=x,target=/z z",
+            "circular dependency detected on stage: x",
+            4,
         ),
-        (
-            "FROM a AS x\nRUN --mount=from=x,target=/y z",
-            'cannot copy from stage "x", it needs to be defined before current stage "x"',
-        ),
-        ("FROM a\nCOPY --from=0 a b", "invalid stage index 0"),
+        ("FROM a AS x\nRUN --mount=from=x,target=/y z", "circular dependency detected on stage: x", 2),
+        ("FROM a\nCOPY --from=0 a b", "circular dependency detected on stage: 0", 2),
+        ("FROM a\nCOPY --from=1 a b", "invalid stage index 1", 2),
     ],
 )
-def test_a_stage_takes_nothing_from_itself_or_later_ones(text: str, message: str) -> None:
+def test_impossible_dependencies_are_named_with_their_line(text: str, message: str, line: int) -> None:
     with pytest.raises(DockerfileError) as caught:
         parse(text).stages_needed("0")
     assert str(caught.value) == message
-    assert caught.value.location is not None
-    assert caught.value.location.first == 2
+    assert caught.value.location == Location(line, line)
+
+
+def test_files_may_come_from_a_later_stage() -> None:
+    file = parse("FROM a AS x\nCOPY --from=z a b\nFROM b AS y\nFROM y AS z")
+    assert [stage.name for stage in file.stages_needed("x")] == ["y", "z", "x"]
+
+
+def test_triggers_of_the_base_count() -> None:
+    file = parse("FROM a AS tool\nFROM b AS base\nONBUILD COPY --from=tool c d\nFROM base AS last")
+    assert [stage.name for stage in file.stages_needed("base")] == ["base"]
+    assert [stage.name for stage in file.stages_needed("last")] == ["tool", "base", "last"]
+
+
+def test_a_long_chain_of_stages_is_followed() -> None:
+    chain = "\n".join(f"FROM s{number} AS s{number + 1}" for number in range(2000))
+    assert len(parse(chain).stages_needed()) == 2000
 
 
 def test_an_unknown_target_is_refused_with_a_proposal() -> None:

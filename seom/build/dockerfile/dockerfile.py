@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from seom.build.dockerfile.errors import DockerfileError, Location, suggestion
 from seom.build.dockerfile.expansion import Scope
-from seom.build.dockerfile.instructions import Arg, Copy, From, Instruction, Run
+from seom.build.dockerfile.instructions import Arg, Copy, From, Instruction, Onbuild, Run
 from seom.build.dockerfile.lines import Directives, LogicalLine
 from seom.build.dockerfile.mounts import mount_origin
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Stage:
     """What stands between one FROM and the next. base and platform may hold global arguments."""
 
@@ -30,6 +30,13 @@ class Stage:
         """What the instructions take files from (--from, --mount from=): stages, contexts, images."""
         for instruction in self.instructions:
             yield from ((origin, instruction.location) for origin in _origins(instruction))
+
+    @property
+    def trigger_origins(self) -> Iterator[tuple[str, Location]]:
+        """What its ONBUILD triggers take files from, in a stage that begins from this one."""
+        for instruction in self.instructions:
+            if isinstance(instruction, Onbuild):
+                yield from ((origin, instruction.location) for origin in _origins(instruction.trigger))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,65 +69,77 @@ class Dockerfile:
         return stage
 
     def stage_before(self, name: str, index: int) -> Stage | None:
-        """The stage that a name or number means in the stage with an index; None if it means no stage.
+        """The stage that a name or number means among those before an index; None if it means none.
 
         Of several stages with one name it is the nearest.
         """
         earlier = self.stages[:index]
-        if name.isascii() and name.isdigit():
-            return earlier[int(name)] if int(name) < index else None
-        return next((stage for stage in reversed(earlier) if stage.name == name.lower() and name), None)
+        if _is_number(name):
+            return earlier[int(name)] if int(name) < len(earlier) else None
+        return next((stage for stage in reversed(earlier) if name and stage.name == name.lower()), None)
 
     def base_stage(self, stage: Stage, variables: Mapping[str, str]) -> Stage | None:
-        """The stage that another begins from; None if its base is an image."""
+        """The stage that another begins from; None if its base is an image. variables are global."""
         base = Scope(variables, self.escape).word(stage.base)
-        found = self.stage_before(base, stage.index)
-        return None if base.isdigit() else found
+        return None if _is_number(base) else self.stage_before(base, stage.index)
 
-    def dependencies(self, stage: Stage, variables: Mapping[str, str] | None = None) -> tuple[Stage, ...]:
-        """The stages that one needs itself, in their order; variables are the global arguments.
+    def origin_stage(self, origin: str, index: int) -> Stage | None:
+        """The stage that --from or from= means in the stage with an index; None for an image or context.
 
-        Raises DockerfileError for a stage that takes files from itself, from a later one, or from
-        a number that is none.
+        Unlike a base it may be a later one. Raises DockerfileError for a number that is no stage's.
         """
-        needed = set()
-        base = self.base_stage(stage, variables or {})
+        if _is_number(origin):
+            if int(origin) >= len(self.stages):
+                raise DockerfileError(f"invalid stage index {origin}")
+            return self.stages[int(origin)]
+        return self.stage_before(origin, index) or self.stage_before(origin, len(self.stages))
+
+    def dependencies(self, stage: Stage, variables: Mapping[str, str]) -> dict[Stage, Location]:
+        """The stages that one needs itself, in their order, and where it says so; raises DockerfileError."""
+        found: dict[int, Location] = {}
+        origins = list(stage.origins)
+        base = self.base_stage(stage, variables)
         if base is not None:
-            needed.add(base.index)
-        for origin, location in stage.origins:
-            found = self.stage_before(origin, stage.index)
-            if found is not None:
-                needed.add(found.index)
-            else:
-                self._check_origin(origin, stage, location)
-        return tuple(self.stages[index] for index in sorted(needed))
+            found[base.index] = stage.start.location
+            origins += base.trigger_origins
+        for origin, location in origins:
+            try:
+                needed = self.origin_stage(origin, stage.index)
+            except DockerfileError as error:
+                raise error.at(location, self.text) from None
+            if needed is not None:
+                found.setdefault(needed.index, location)
+        return {self.stages[index]: found[index] for index in sorted(found)}
 
     def stages_needed(
         self, target: str = "", variables: Mapping[str, str] | None = None
     ) -> tuple[Stage, ...]:
-        """The stages to be built for a target, in the order of the file, the target last.
+        """The stages to be built for a target, each behind those it needs, the target last.
 
         variables are the values of the global arguments (see arguments.global_arguments).
-        Raises DockerfileError.
+        Raises DockerfileError, also for stages that need each other.
         """
         goal = self.target(target)
-        needed = {goal.index}
-        # Stages depend on earlier ones only, so that one pass backwards finds all.
-        for index in range(goal.index, -1, -1):
-            if index in needed:
-                needed |= {stage.index for stage in self.dependencies(self.stages[index], variables)}
-        return tuple(self.stages[index] for index in sorted(needed))
+        finished: dict[int, Stage] = {}
+        path = {goal.index: iter(self.dependencies(goal, variables or {}).items())}
+        while path:
+            index, rest = next(reversed(path.items()))
+            following = next((entry for entry in rest if entry[0].index not in finished), None)
+            if following is None:
+                finished[index] = self.stages[index]
+                del path[index]
+                continue
+            stage, location = following
+            if stage.index in path:
+                name = stage.name or stage.index
+                message = f"circular dependency detected on stage: {name}"
+                raise DockerfileError(message, location=location, source=self.text)
+            path[stage.index] = iter(self.dependencies(stage, variables or {}).items())
+        return tuple(finished.values())
 
-    def _check_origin(self, origin: str, stage: Stage, location: Location) -> None:
-        if origin.isascii() and origin.isdigit():
-            raise DockerfileError(f"invalid stage index {origin}", location=location, source=self.text)
-        later = [other for other in self.stages[stage.index :] if origin and other.name == origin.lower()]
-        if later:
-            message = (
-                f'cannot copy from stage "{origin}", it needs to be defined before current stage '
-                f'"{stage.name or stage.index}"'
-            )
-            raise DockerfileError(message, location=location, source=self.text)
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit() and len(name) < 10
 
 
 def _origins(instruction: Instruction) -> Iterator[str]:

@@ -15,7 +15,8 @@ _UNITS_NS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+_LONGEST_NS = (1 << 63) - 1
+_PART = re.compile(r"([0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})(ns|us|µs|ms|s|m|h)")
 
 
 def parse_duration(text: str) -> int:
@@ -30,4 +31,6 @@ def parse_duration(text: str) -> int:
             hint="write a unit behind the number: 30s, 1m30s, 500ms",
         )
     total_ns = sum(round(float(number) * _UNITS_NS[unit]) for number, unit in parts)
+    if total_ns > _LONGEST_NS:
+        raise DockerfileError(f'time: invalid duration "{text}"')
     return -total_ns if text.startswith("-") else total_ns

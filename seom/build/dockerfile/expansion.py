@@ -17,9 +17,12 @@ import re
 from collections.abc import Mapping
 
 from seom.build.dockerfile.errors import DockerfileError
+from seom.build.dockerfile.patterns import Pattern
 
 _SPECIAL = "@*#?-$!"
 _MODIFIERS = "+-?"
+_DEEPEST = 50
+"""Levels of ${} within ${}: more than anybody writes, and less than exhausts the stack."""
 
 
 class Scope:
@@ -64,6 +67,7 @@ class _Reader:
         self.escape = escape
         self.quotes = quotes
         self.position = 0
+        self.depth = 0
 
     def read(self) -> str:
         try:
@@ -143,7 +147,12 @@ class _Reader:
         name = "" if self._peek() in "{}:" else self._name()
         if not name:
             raise DockerfileError("syntax error: bad substitution")
-        return self._braced(name)
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise DockerfileError("substitutions are nested too deeply")
+        value = self._braced(name)
+        self.depth -= 1
+        return value
 
     def _name(self) -> str:
         match = re.compile(rf"[0-9]+|[{re.escape(_SPECIAL)}]|\w+").match(self.text, self.position)
@@ -186,41 +195,19 @@ class _Reader:
         greedy = self._peek() == side
         if greedy:
             self.position += 1
-        pattern = _pattern(self._until("}", keep_escapes=True))
+        pattern = Pattern(self._until("}", keep_escapes=True))
         value = self.scope.value(name) or ""
-        # The shortest and longest matches are tried out: a lazy pattern anchored at the end is not shortest.
-        lengths = range(len(value), -1, -1) if greedy else range(len(value) + 1)
-        for length in lengths:
-            piece = value[:length] if side == "#" else value[len(value) - length :]
-            if pattern.fullmatch(piece):
-                return value[length:] if side == "#" else value[: len(value) - length]
-        return value
+        if side == "#":
+            return value[pattern.prefix(value, longest=greedy) or 0 :]
+        return value[: len(value) - (pattern.suffix(value, longest=greedy) or 0)]
 
     def _replaced(self, name: str) -> str:
         everywhere = self._peek() == "/"
         if everywhere:
             self.position += 1
-        pattern = _pattern(self._until("/", keep_escapes=True))
+        pattern = Pattern(self._until("/", keep_escapes=True))
         replacement = self._until("}", keep_escapes=True)
-        value = self.scope.value(name) or ""
-        return pattern.sub(lambda match: replacement, value, count=0 if everywhere else 1)
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    """The regular expression of a pattern; a backslash takes the meaning from * ? \\ } and /."""
-    expression = ""
-    characters = iter(text)
-    for character in characters:
-        if character == "\\":
-            escaped = next(characters, "")
-            if escaped not in set("*?\\}/"):
-                raise DockerfileError(
-                    f"invalid pattern ({text}) in substitution: invalid escape '\\{escaped}'"
-                )
-            expression += re.escape(escaped)
-        else:
-            expression += {"*": ".*", "?": "."}.get(character, re.escape(character))
-    return re.compile(expression, re.DOTALL)
+        return pattern.replace(self.scope.value(name) or "", replacement, everywhere=everywhere)
 
 
 def _quoted(text: str) -> str:

@@ -14,6 +14,12 @@ from dataclasses import dataclass
 
 from seom.errors import InvalidParameter
 
+_STAR, _DIRECTORIES, _ANYTHING = "[^/]*", "(?:.*/)?", ".*"
+_SINGLE = {"*": _STAR, "?": "[^/]"}
+_ENDS = {_STAR, _DIRECTORIES, _ANYTHING, "/"}
+_CLASS = re.compile(r"(\^?)((?:\\.|[^\]\\])+)\]", re.DOTALL)
+_MEMBERS = re.compile(r"(\\.|.)(?:-(\\.|.))?", re.DOTALL)
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
@@ -87,50 +93,61 @@ def _group(patterns: tuple[Pattern, ...]) -> list[tuple[re.Pattern[str], bool]]:
 
 def _expression(glob: str) -> str:
     """The regular expression of a glob; raises ValueError."""
-    expression = ""
+    expression = chunk = following = ""
+    for piece in reversed(_pieces(glob)):
+        if piece not in _ENDS:
+            chunk = piece + chunk
+            continue
+        # With another star to come, the first place where what is between them matches is as good as
+        # any later one: not trying those keeps many stars from taking forever.
+        atomic = piece == following == _STAR
+        expression = (f"(?>[^/]*?{chunk})" if atomic else piece + chunk) + expression
+        chunk, following = "", piece
+    return chunk + expression
+
+
+def _pieces(glob: str) -> list[str]:
+    """The expressions of a glob's parts, in order."""
+    pieces: list[str] = []
     position = 0
     while position < len(glob):
         character = glob[position]
         position += 1
         if glob.startswith("**", position - 1):
-            position += 1
-            rest = glob[position:].removeprefix("/")
+            rest = glob[position + 1 :].removeprefix("/")
             position = len(glob) - len(rest)
-            expression += "(?:.*/)?" if rest else ".*"
-        elif character == "*":
-            expression += "[^/]*"
-        elif character == "?":
-            expression += "[^/]"
+            pieces.append(_DIRECTORIES if rest else _ANYTHING)
         elif character == "[":
             members, position = _class(glob, position)
-            expression += members
+            pieces.append(members)
         elif character == "\\":
             if position == len(glob):
                 raise ValueError(glob)
-            expression += re.escape(glob[position])
+            pieces.append(re.escape(glob[position]))
             position += 1
         else:
-            expression += re.escape(character)
-    return expression
+            pieces.append(_SINGLE.get(character, re.escape(character)))
+    return pieces
 
 
 def _class(glob: str, position: int) -> tuple[str, int]:
     """The expression for what stands behind "[", and the position behind "]"; raises ValueError."""
-    match = re.compile(r"(\^?)((?:\\.|[^\]\\])+)\]").match(glob, position)
+    match = _CLASS.match(glob, position)
     if match is None:
         raise ValueError(glob)
-    members = re.sub(r"\\?(.)", lambda each: each[0] if each[0] == "-" else re.escape(each[1]), match[2])
-    expression = f"[{'^/' if match[1] else ''}{members}]"
-    try:
-        re.compile(expression)
-    except re.error as error:
-        raise ValueError(glob) from error
-    return expression, match.end()
+    members = ""
+    for first, last in _MEMBERS.findall(match[2]):
+        low, high = first[-1], last[-1:] or first[-1]
+        if low > high:
+            raise ValueError(glob)
+        members += f"{re.escape(low)}-{re.escape(high)}"
+    return f"[{'^/' if match[1] else ''}{members}]", match.end()
 
 
 def _reaches_into(glob: str, directory: list[str]) -> bool:
     for part, name in zip(glob.split("/"), directory, strict=False):
-        if "**" in part:
+        # A class with a slash in it is torn apart here: "[" stands for such doubtful cases.
+        if "**" in part or "[" in part:
             return True
         if not re.fullmatch(_expression(part), name, re.DOTALL):
             return False

@@ -11,7 +11,7 @@ from seom.build.dockerfile.words import split_words
 DEFAULT_ESCAPE = "\\"
 _ESCAPES = {"\\", "`"}
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
-_HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)")
+_HEREDOC = re.compile(r"(\d{0,9})<<(-?)([^<]+)")
 _WITH_HEREDOCS = {"RUN", "COPY", "ADD"}
 
 
@@ -104,6 +104,8 @@ def read_lines(text: str, escape: str) -> list[LogicalLine]:
             number += 1
             continue
         line, number = _join(physical, number, escape)
+        if not line.text:
+            continue  # a continuation character alone, and nothing behind it
         line, comments = replace(line, comments=tuple(comments)), []
         announced = _announced(line.text, escape)
         if announced:

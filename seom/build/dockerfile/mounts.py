@@ -65,7 +65,7 @@ _ALIASES = {
 }
 _KEYS = "type from source target readonly readwrite id sharing required mode uid gid size env".split()
 _WITHOUT_VALUE = {"readonly", "readwrite", "required"}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _VARIABLE = re.compile(r"\$.")
 
@@ -185,7 +185,7 @@ def _number(name: str, options: dict[str, str], base: int) -> int | None:
         return None
     value = options[name]
     digits = "01234567" if base == 8 else "0123456789"
-    if not value or value.strip(digits) or int(value, base) >= 1 << 32:
+    if not value or len(value) > 20 or value.strip(digits) or int(value, base) >= 1 << 32:
         raise DockerfileError(f"invalid value {value} for {name}")
     return int(value, base)
 

@@ -439,7 +439,7 @@ def _interval_ns(flags: Flags, name: str) -> int:
 
 
 def _retries(text: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]+", text):
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
         raise DockerfileError(f'invalid number of retries: "{text}"')
     if int(text) < 0:
         raise DockerfileError(f"--retries cannot be negative ({text})")

@@ -6,11 +6,14 @@ Quotes and escapes stay in the words: taking them away is a part of expansion (e
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 from seom.build.dockerfile.errors import DockerfileError
 
 QUOTES = "\"'"
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What an escape in JSON can say, but no encoding can."""
 
 
 def split_words(text: str, escape: str) -> list[str]:
@@ -91,8 +94,8 @@ def parse_json_strings(text: str) -> tuple[str, ...] | None:
         return None
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not all(isinstance(value, str) for value in values):
         raise DockerfileError("when using JSON array syntax, arrays must be comprised of strings only")
-    return tuple(values)
+    return tuple(_LONE_SURROGATE.sub("\ufffd", value) for value in values)
