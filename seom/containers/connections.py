@@ -225,6 +225,11 @@ class InputPipe:
         if not self._waiting:
             self._close()
 
+    def abandon(self) -> None:
+        """Close at once."""
+        self._waiting.clear()
+        self._close()
+
     def _flush(self, _: int = 0) -> None:
         was_full = self.full
         try:

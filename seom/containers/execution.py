@@ -1,7 +1,7 @@
-"""From an order to a running workload: what a starter does, before it hands over to the monitor.
+"""From an order to a running workload.
 
     Start   cgroup with its limits -> log -> overlay -> pipes -> sandbox.create -> Started, hand over
-    Exec    pipes -> sandbox.create in the container's namespaces               -> Started, watch over it
+    Exec    pipes -> sandbox.create in the container's namespaces               -> Started
 
 A container's workload is made as the starter's sibling, so that it is the child of the monitor, which
 was there before it; the monitor has touched little memory and stays small.
@@ -15,8 +15,8 @@ import time
 
 from seom.containers import messages, sandbox
 from seom.containers.limits import cgroup_settings, device_rules
-from seom.containers.messages import Adopt, Exec, Failed, Log, Order, Start, Started, StreamOptions, Watch
-from seom.containers.monitor import EXIT_NAME, JOURNAL_NAME, listen, watch_over
+from seom.containers.messages import Adopt, Exec, Failed, Log, Start, Started, StreamOptions, Watch
+from seom.containers.monitor import EXIT_NAME, JOURNAL_NAME, listen
 from seom.containers.rootfs import mount_overlay
 from seom.containers.sandbox import Launch, SandboxError, describe
 from seom.linux.cgroup import Cgroup, host_layout
@@ -36,25 +36,17 @@ class Launched:
         self.started_at_ns = time.time_ns()
 
 
-def carry_out(order: Order, descriptors: list[int], monitor: socket.socket) -> None:
-    """Do what is ordered; failures are reported to the daemon.
-
-    A container is handed to the monitor. An exec is watched to its end by the starter itself: it is
-    short as a rule, and to be quick matters more than to be small.
-    """
+def start(order: Start, descriptors: list[int], monitor: socket.socket) -> None:
+    """Start a container and hand it to the monitor; failures are reported to the daemon."""
     control = socket.socket(fileno=descriptors.pop(0))
     try:
-        if isinstance(order, Start):
-            launched, watch = _start(order, descriptors)
-        else:
-            launched, watch = _exec(order, descriptors), Watch(order.streams)
+        launched, watch = _start(order, descriptors)
     except SandboxError as error:
-        _send(control, Failed(error.stage, error.errno, error.message), [])
+        send(control, Failed(error.stage, error.errno, error.message), [])
         return
     held = list(launched.held)
     shared = [launched.pidfd, *launched.held.values()]
-    monitor_pid = os.getppid() if isinstance(order, Start) else os.getpid()
-    _send(control, Started(launched.pid, launched.started_at_ns, monitor_pid, watch, held), shared)
+    send(control, Started(launched.pid, launched.started_at_ns, os.getppid(), watch, held), shared)
     adopt = Adopt(
         order.id,
         launched.pid,
@@ -64,15 +56,11 @@ def carry_out(order: Order, descriptors: list[int], monitor: socket.socket) -> N
         list(launched.kept),
         order.attachments,
     )
-    given = [control.fileno(), *shared, *launched.kept.values(), *descriptors]
-    if isinstance(order, Start):
-        messages.send(monitor, adopt, given)
-    else:
-        control.detach()
-        watch_over(adopt, given, told=None, report=False)
+    messages.send(monitor, adopt, [control.fileno(), *shared, *launched.kept.values(), *descriptors])
 
 
-def _send(control: socket.socket, report: messages.Report, descriptors: list[int]) -> None:
+def send(control: socket.socket, report: messages.Report, descriptors: list[int]) -> None:
+    """Tell the daemon, if it is still there."""
     try:
         messages.send(control, report, descriptors)
     except OSError:
@@ -186,17 +174,30 @@ def make_pipes(options: StreamOptions, user: User) -> tuple[tuple[int, int, int]
 
 
 def _launch(launch: Launch, held: dict[str, int], kept: dict[str, int]) -> Launched:
-    box = sandbox.create(launch)
-    for descriptor in launch.stdio or ():
-        os.close(descriptor)
-    box.wait_started()
+    try:
+        box = sandbox.create(launch)
+    finally:
+        for descriptor in launch.stdio or ():
+            os.close(descriptor)
+    try:
+        box.wait_started()
+    except SandboxError:
+        if not launch.sibling:
+            os.waitpid(box.pid, 0)
+        os.close(box.pidfd)
+        if box.terminal is not None:
+            os.close(box.terminal)
+        raise
     if box.terminal is not None:
         held["terminal"] = box.terminal
     return Launched(box.pid, held, kept, box.pidfd)
 
 
-def _exec(order: Exec, descriptors: list[int]) -> Launched:
-    container = descriptors.pop(0)
+def start_exec(order: Exec, container: int) -> Launched:
+    """Run a process in a container, given the pidfd of its first one. Raises SandboxError.
+
+    The new process is the caller's child; after a failure nothing is left of it.
+    """
     try:
         stdio, held = make_pipes(order.streams, order.process.user)
     except OSError as error:
@@ -213,4 +214,9 @@ def _exec(order: Exec, descriptors: list[int]) -> Launched:
         join=container,
         join_pid=order.pid,
     )
-    return _launch(launch, held, {})
+    try:
+        return _launch(launch, held, {})
+    except SandboxError:
+        for descriptor in held.values():
+            os.close(descriptor)
+        raise

@@ -1,6 +1,7 @@
 """What daemon, spawner, starter and monitor say to one another: JSON in SEQPACKET messages, with descriptors.
 
-    daemon  -> starter   Start | Exec               + [control, ...]   "orders": read by any idle starter
+    daemon  -> starter   Start                      + [control, ...]   "starts": read by any idle starter
+    daemon  -> exec server   Exec                   + [control, ...]   "execs": read by any exec server
     daemon  -> spawner   Adopt                      + [control, ...]   "adoptions"
     starter -> monitor   Adopt                      + [control, ...]
     starter -> daemon    Started | Failed           + [pidfd, ...]     on "control", a socket pair of each
@@ -171,7 +172,8 @@ Report = Started | Failed | StdinClosed | Exited
 Request = Attach | Resize | Reopen
 
 _encode = msgspec.json.Encoder().encode
-decode_order = msgspec.json.Decoder(Order).decode
+decode_start = msgspec.json.Decoder(Start).decode
+decode_exec = msgspec.json.Decoder(Exec).decode
 decode_adopt = msgspec.json.Decoder(Adopt).decode
 decode_report = msgspec.json.Decoder(Report).decode
 decode_request = msgspec.json.Decoder(Request).decode
@@ -201,13 +203,13 @@ def send(
         socket.send_fds(channel, [_IN_MEMFD], [body.fileno(), *descriptors], socket.MSG_NOSIGNAL)
 
 
-def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+def receive(channel: socket.socket, flags: int = 0) -> tuple[bytes, list[int]]:
     """Receive one message's bytes and descriptors (close-on-exec); (b"", []) at the end.
 
     Raises OSError (EAGAIN on a non-blocking socket without a message).
     """
     data, descriptors, _, _ = socket.recv_fds(
-        channel, LARGEST_DATAGRAM, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        channel, LARGEST_DATAGRAM, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC | flags
     )
     if data == _IN_MEMFD and descriptors:
         body = descriptors.pop(0)

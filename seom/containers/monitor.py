@@ -74,23 +74,29 @@ class Workload:
 
 
 class Monitor:
-    """Serves one workload until it has ended and its clients have been sent everything."""
+    """Serves one workload until it has ended and its clients have been sent everything.
+
+    Others may use the same poller; whoever runs it calls tick() after each round.
+    """
 
     def __init__(
         self,
+        poller: Poller,
         control: socket.socket,
         workload: Workload,
         watch: Watch,
-        listener: socket.socket | None,
+        listener: socket.socket | None = None,
     ) -> None:
-        self._poller = Poller()
+        self._poller = poller
         self._control: socket.socket | None = control
         self._workload = workload
         self._watch = watch
         self._group = Cgroup(watch.cgroup) if watch.cgroup else None
         self._listener = listener
         self._exit_status: int | None = None
-        self._drain_until = 0.0
+        self._deadline = 0.0
+        self._reported = False
+        self._backlog_bytes = 0
         self._journal = self._open_journal(watch.log)
         held = workload.held
         if "terminal" in held:
@@ -122,29 +128,41 @@ class Monitor:
         """Serve one more client."""
         self._relay.attach(descriptor, wanted)
 
-    def run(self) -> None:
-        """Serve the workload, and return when all is done."""
+    def open(self) -> None:
+        """Begin to serve the workload."""
         if self._journal is not None:
             self._journal.recover()
         if self._listener is not None:
             self._poller.watch(self._listener.fileno(), READABLE, self._on_connection)
         self._poller.watch(self._workload.pidfd, READABLE, self._on_exit)
         self._watch_control()
-        while self._exit_status is None or not self._drained():
-            self._poller.run_once(self._timeout_ms())
-            self._relay.tick()
-        self._finish(self._exit_status)
-        self._linger()
 
-    def _timeout_ms(self) -> int | None:
+    def timeout_ms(self) -> int | None:
+        """After how long tick() is to be called at the latest; None: there is no need."""
         timeout = self._relay.timeout_ms()
         if self._exit_status is not None:
-            left = max(0, int((self._drain_until - time.monotonic()) * 1000)) + 1
+            left = max(0, int((self._deadline - time.monotonic()) * 1000)) + 1
             timeout = left if timeout is None else min(left, timeout)
         return timeout
 
-    def _drained(self) -> bool:
-        return self._relay.ended or time.monotonic() >= self._drain_until
+    def tick(self) -> bool:
+        """Take the step that is due; True when all is done."""
+        self._relay.tick()
+        if self._exit_status is None:
+            return False
+        if not self._reported:
+            if not self._relay.ended and time.monotonic() < self._deadline:
+                return False
+            self._finish(self._exit_status)
+        return self._relay.idle or self._clients_stopped_reading()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._relay.hang_up()
+        self._drop_control()
+        self._poller.forget(self._workload.pidfd)
+        for descriptor in (self._workload.pidfd, *self._workload.held.values()):
+            os.close(descriptor)
 
     def _on_exit(self, _: int) -> None:
         status = self._workload.reap()
@@ -156,7 +174,7 @@ class Monitor:
             self._group.kill()
         self._relay.drain()
         # Somebody else may hold the pipes open; such output is waited for only so long.
-        self._drain_until = time.monotonic() + LINGER_AFTER_EXIT_S
+        self._deadline = time.monotonic() + LINGER_AFTER_EXIT_S
 
     def _finish(self, status: int) -> None:
         self._relay.finish()
@@ -165,6 +183,8 @@ class Monitor:
             write_exit_record(self._watch.directory, record)
             self._close_listener()
         self._tell(record)
+        self._reported = True
+        self._deadline = time.monotonic() + LINGER_FOR_CLIENTS_S
 
     def _end_group(self) -> bool:
         """Remove the cgroup; whether the kernel killed anything in it for want of memory."""
@@ -177,15 +197,12 @@ class Monitor:
             return False  # somebody else removed it, or a process in it does not die
         return oom_killed
 
-    def _linger(self) -> None:
-        """Serve clients that have not read everything, as long as they keep reading."""
-        backlog = self._relay.backlog_bytes
-        deadline = time.monotonic() + LINGER_FOR_CLIENTS_S
-        while not self._relay.idle and time.monotonic() < deadline:
-            self._poller.run_once(1000)
-            if self._relay.backlog_bytes != backlog:
-                backlog = self._relay.backlog_bytes
-                deadline = time.monotonic() + LINGER_FOR_CLIENTS_S
+    def _clients_stopped_reading(self) -> bool:
+        """Whether those that have not read everything do not go on reading either."""
+        if self._relay.backlog_bytes != self._backlog_bytes:
+            self._backlog_bytes = self._relay.backlog_bytes
+            self._deadline = time.monotonic() + LINGER_FOR_CLIENTS_S
+        return time.monotonic() >= self._deadline
 
     # -- the daemon
 
@@ -308,12 +325,15 @@ def watch_over(order: Adopt, descriptors: list[int], told: socket.socket | None,
         listener: socket.socket | None = socket.socket(fileno=kept["listener"])
     else:
         listener = listen(order.watch.directory) if order.watch.directory else None
-    monitor = Monitor(control, workload, order.watch, listener)
+    poller = Poller()
+    monitor = Monitor(poller, control, workload, order.watch, listener)
     for attachment in order.attachments:
         monitor.attach(descriptors.pop(0), attachment)
     if report:
         monitor.report_started()
-    monitor.run()
+    monitor.open()
+    while not monitor.tick():
+        poller.run_once(monitor.timeout_ms())
 
 
 def wait_for_orphan(pidfd: int, told: socket.socket) -> int:

@@ -164,9 +164,14 @@ class Relay(ConnectionOwner):
             connection.finish()
 
     def hang_up(self) -> None:
-        """Send every client away at once."""
+        """Send every client away at once, and close the input."""
         for connection in list(self._connections):
             connection.close()
+        for descriptor in self._sources:
+            self._poller.forget(descriptor)
+        self._sources.clear()
+        if self._input is not None:
+            self._input.abandon()
 
     # -- what connections tell
 

@@ -49,8 +49,10 @@ class Sandbox:
 
     def wait_started(self) -> None:
         """Wait until the program has replaced the process. Raises SandboxError."""
-        self._receive_until(b"")
-        self._channel.close()
+        try:
+            self._receive_until(b"")
+        finally:
+            self._channel.close()
 
     def _receive_until(self, wanted: bytes) -> bool:
         while True:
@@ -97,8 +99,10 @@ def create(launch: Launch) -> Sandbox:
         if new_user:
             _map_users(launch, pid, ours)
     except OSError as error:
+        ours.close()
         raise SandboxError("namespaces", error.errno or 0, describe(error)) from error
-    theirs.close()
+    finally:
+        theirs.close()
     return Sandbox(pid, pidfd, ours)
 
 

@@ -1,14 +1,14 @@
 """The spawner: a small process with one thread, from which all others are forked.
 
 The daemon has threads and much memory, so it never forks. It starts the spawner once, with the ends of
-two SEQPACKET socket pairs: on "orders" it asks for workloads, on "adoptions" it asks the spawner itself.
-A few pairs of processes are forked ahead: a monitor, which does nothing yet, and its child, a starter,
-which waits for an order. When one starter takes an order it tells the spawner, which forks the next pair
-while the workload is already being started.
+SEQPACKET socket pairs: "starts", "execs" and, for the spawner itself, "adoptions". Ahead of the orders
+are forked: pairs of a monitor, which does nothing yet, and its child, a starter, which waits for the order
+to start a container; and two servers of execs. When a starter takes an order it tells the spawner, which
+forks the next pair while the container is already being started.
 
     daemon                  spawner   monitor          starter                     workload
     ------                  -------   -------          -------                     --------
-    Start + [control,                 waits for        waits on "orders"
+    Start + [control,                 waits for        waits on "starts"
       netns, attachments] ---------------------------> takes it
                             <------------------------- "taken"
                             forks                      cgroup, overlay, pipes
@@ -19,8 +19,7 @@ while the workload is already being started.
     Attach, Resize -----------------> Relay <------------------------------------> output, input
     <------------------- Exited ----- <------------------------------------------- exits
 
-    Exec + [control, pidfd] -------------------------> setns(pid), clone3 ------>  cgroup, setns,
-    <------------------- Started + [pidfd, stdio] ----                             privileges, execve
+    Exec + [control, pidfd] ----------------------------------------------------> (see exec_server)
 
     Adopt + [control,
       pidfd, stdio] ------> forks --> goes on where the dead monitor was
@@ -31,7 +30,7 @@ the monitor, which stays, has touched little.
 
 The spawner is the subreaper of what it forks: a workload that loses its monitor becomes its child, and
 it tells the replacement monitor the wait status that only a parent can see. When the daemon's sockets
-end, it ends, and so do the pairs without an order; the others go on.
+end, it ends, and so does all that was forked ahead; the others go on.
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from seom.containers import cgroup_mounts, execution, messages, rootfs
+from seom.containers.exec_server import ExecServer
 from seom.containers.messages import Adopt, Log, Start, Started, StreamOptions, Watch
 from seom.containers.monitor import watch_over
 from seom.containers.mount_options import MountOptions
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PAIRS_AHEAD = 2
+EXEC_SERVERS = 2
 _PID = struct.Struct("=i")
 _MOST_UNCLAIMED = 4096
 
@@ -65,13 +66,15 @@ _MOST_UNCLAIMED = 4096
 class Spawner:
     """Forks monitors and starters, keeps a few ahead of the orders, reaps."""
 
-    def __init__(self, orders: socket.socket, adoptions: socket.socket) -> None:
-        self._orders = orders
+    def __init__(self, starts: socket.socket, execs: socket.socket, adoptions: socket.socket) -> None:
+        self._starts = starts
+        self._execs = execs
         self._adoptions = adoptions
         self._wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._taken_reader, self._taken_writer = os.pipe2(os.O_CLOEXEC)
         self._sample = sample_order()
         self._idle: set[int] = set()
+        self._servers: set[int] = set()
         self._busy: set[int] = set()
         self._waiting: dict[int, socket.socket] = {}
         self._unclaimed: dict[int, int] = {}
@@ -85,7 +88,9 @@ class Spawner:
             poll.register(descriptor, select.POLLIN)
         while True:
             while len(self._idle) < PAIRS_AHEAD:
-                self._fork_ahead()
+                self._fork_pair()
+            while len(self._servers) < EXEC_SERVERS:
+                self._fork_exec_server()
             ready = {descriptor for descriptor, _ in poll.poll()}
             if self._taken_reader in ready:
                 self._note_taken()
@@ -96,7 +101,19 @@ class Spawner:
 
     # -- monitors
 
-    def _fork_ahead(self) -> None:
+    def _fork_exec_server(self) -> None:
+        pid = os.fork()
+        if pid == 0:
+            _run("seom-exec", self._be_exec_server)
+        self._servers.add(pid)
+
+    def _be_exec_server(self) -> None:
+        taken = os.dup(self._taken_writer)
+        execs = self._execs.dup()
+        self._close_all()
+        ExecServer(execs, lambda: os.close(_tell(taken))).run()
+
+    def _fork_pair(self) -> None:
         pid = os.fork()
         if pid == 0:
             _run("seom-monitor", self._be_monitor)
@@ -122,19 +139,20 @@ class Spawner:
     def _be_starter(self, monitor: socket.socket) -> None:
         process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
         warm_up(self._sample)
-        data, descriptors = messages.receive(self._orders)
+        data, descriptors = messages.receive(self._starts)
         if not data:
             return
         monitor.send(b"t")
         process.prctl(process.PR_SET_PDEATHSIG, 0)
         os.write(self._taken_writer, _PID.pack(os.getppid()))
         self._close_all()
-        execution.carry_out(messages.decode_order(data), descriptors, monitor)
+        execution.start(messages.decode_start(data), descriptors, monitor)
 
     def _note_taken(self) -> None:
         data = os.read(self._taken_reader, 4096)
         for (pid,) in _PID.iter_unpack(data):
             self._idle.discard(pid)
+            self._servers.discard(pid)
             self._busy.add(pid)
 
     def _serve_adoption(self) -> bool:
@@ -162,7 +180,8 @@ class Spawner:
         """In a monitor: give up what is the spawner's."""
         for descriptor in (self._wake_reader, self._wake_writer, self._taken_reader, self._taken_writer):
             os.close(descriptor)
-        self._orders.close()
+        self._starts.close()
+        self._execs.close()
         self._adoptions.close()
         for waiting in self._waiting.values():
             waiting.close()
@@ -189,9 +208,9 @@ class Spawner:
                 return
             if pid == 0:
                 return
-            if pid in self._idle or pid in self._busy:
-                self._idle.discard(pid)
-                self._busy.discard(pid)
+            ours = next((group for group in (self._idle, self._servers, self._busy) if pid in group), None)
+            if ours is not None:
+                ours.discard(pid)
                 continue
             waiting = self._waiting.pop(pid, None)
             if waiting is not None:
@@ -207,6 +226,12 @@ class Spawner:
         self._unclaimed[pid] = status
         while len(self._unclaimed) > _MOST_UNCLAIMED:
             del self._unclaimed[next(iter(self._unclaimed))]
+
+
+def _tell(taken: int) -> int:
+    """Tell the spawner that the caller waits for orders no longer."""
+    os.write(taken, _PID.pack(os.getpid()))
+    return taken
 
 
 def _run(name: str, work: Callable[[], None]) -> NoReturn:
@@ -238,8 +263,7 @@ def warm_up(sample: bytes) -> None:
 
     After a fork each page costs a fault when it is first written, and Python writes wherever it reads.
     """
-    order = messages.decode_order(sample)
-    assert isinstance(order, Start)
+    order = messages.decode_start(sample)
     Cgroup("none").exists()
     for mount in order.spec.mounts:
         MountOptions.parse(mount.options)
@@ -267,18 +291,18 @@ def sample_order() -> bytes:
 
 
 def main() -> None:
-    """Run as a process of its own; arguments: the descriptors of both sockets, the limit of descriptors."""
+    """Run as a process of its own; arguments: the sockets' descriptors, the limit of descriptors."""
     process.set_name("seom-spawner")
     process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    orders, adoptions = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
-    orders.set_inheritable(False)
-    adoptions.set_inheritable(False)
-    limits = int(sys.argv[3]), resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    sockets = [socket.socket(fileno=int(argument)) for argument in sys.argv[1:4]]
+    for each in sockets:
+        each.set_inheritable(False)
+    limits = int(sys.argv[4]), resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     prepare()
-    Spawner(orders, adoptions).run()
+    Spawner(*sockets).run()
 
 
 if __name__ == "__main__":

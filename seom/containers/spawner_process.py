@@ -11,13 +11,14 @@ import sys
 import time
 from contextlib import ExitStack
 
-from seom.containers import channel as channels
-from seom.containers.messages import Adopt, Order
+from seom.containers import channel
+from seom.containers.messages import Adopt, Exec, Order, Start
 from seom.linux import mount as mnt
 from seom.linux.libc import AT_FDCWD
 
 # An editable installation is found by a hook of the site module, which the spawner does not load.
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_KINDS: tuple[type[Order | Adopt], ...] = (Start, Exec, Adopt)  # in the order of main's arguments
 _SHORT_LIFE_S = 1.0
 _MAIN = "from seom.containers.spawner import main; main()"
 
@@ -26,8 +27,7 @@ class SpawnerProcess:
     """One spawner at a time, started when it is first needed."""
 
     def __init__(self) -> None:
-        self._orders: socket.socket | None = None
-        self._adoptions: socket.socket | None = None
+        self._channels: dict[type[Order | Adopt], socket.socket] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._sending = asyncio.Lock()
         self._started_at = 0.0
@@ -43,15 +43,16 @@ class SpawnerProcess:
         if self._process is not None and self._process.poll() is None:
             return
         self._close_sockets()
-        orders, their_orders = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        adoptions, their_adoptions = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pairs = {kind: socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for kind in _KINDS}
         environment = {
             "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             "PYTHONPATH": os.pathsep.join([_PACKAGE_PARENT, *filter(None, sys.path)]),
             "PYTHONUTF8": "1",
         }
-        inherited = [their_orders.fileno(), their_adoptions.fileno()]
-        with their_orders, their_adoptions, ExitStack() as stack:
+        inherited = [theirs.fileno() for _, theirs in pairs.values()]
+        with ExitStack() as stack:
+            for _, theirs in pairs.values():
+                stack.enter_context(theirs)
             executable = sys.executable
             interpreter = _open_readonly(executable)
             if interpreter is not None:
@@ -67,11 +68,11 @@ class SpawnerProcess:
                 pass_fds=inherited if interpreter is None else [*inherited, interpreter],
                 start_new_session=True,
             )
-        orders.setblocking(False)
-        adoptions.setblocking(False)
-        self._orders, self._adoptions = orders, adoptions
+        for kind, (ours, _) in pairs.items():
+            ours.setblocking(False)
+            self._channels[kind] = ours
         self._started_at = time.monotonic()
-        asyncio.get_running_loop().add_reader(adoptions.fileno(), self._on_gone)
+        asyncio.get_running_loop().add_reader(self._channels[Adopt].fileno(), self._on_gone)
 
     @property
     def running(self) -> bool:
@@ -83,10 +84,8 @@ class SpawnerProcess:
         async with self._sending:
             for attempt in (1, 2):
                 self.start()
-                channel = self._adoptions if isinstance(order, Adopt) else self._orders
-                assert channel is not None
                 try:
-                    await channels.send(channel, order, descriptors)
+                    await channel.send(self._channels[type(order)], order, descriptors)
                 except ConnectionError:
                     # It has just died: wait until that is known, and take another.
                     await self._wait()
@@ -113,12 +112,11 @@ class SpawnerProcess:
             self.start()
 
     def _close_sockets(self) -> None:
-        if self._adoptions is not None:
-            asyncio.get_running_loop().remove_reader(self._adoptions.fileno())
-        for channel in (self._orders, self._adoptions):
-            if channel is not None:
-                channel.close()
-        self._orders = self._adoptions = None
+        if Adopt in self._channels:
+            asyncio.get_running_loop().remove_reader(self._channels[Adopt].fileno())
+        for ours in self._channels.values():
+            ours.close()
+        self._channels.clear()
 
 
 def _open_readonly(program: str) -> int | None:

@@ -9,7 +9,7 @@ import struct
 from ctypes import c_char_p, c_int, c_uint, c_ulong
 
 from seom.linux import signals as signal
-from seom.linux.libc import check, function, system_call
+from seom.linux.libc import check, function, libc, system_call
 
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
@@ -33,6 +33,10 @@ _personality = function("personality", c_ulong)
 _close_range = system_call("close_range", c_uint, c_uint, c_uint)
 _keyctl = system_call("keyctl", c_int, c_char_p)
 _execve = function("execve", c_char_p, ctypes.c_void_p, ctypes.c_void_p, keep_gil=True)
+_signal = libc["signal"]
+_signal.argtypes = (c_int, ctypes.c_void_p)
+_signal.restype = ctypes.c_void_p
+_SIG_DFL = None
 _sethostname = function("sethostname", c_char_p, ctypes.c_size_t)
 _setdomainname = function("setdomainname", c_char_p, ctypes.c_size_t)
 
@@ -108,14 +112,11 @@ def execve(path: str, arguments: list[str], environment: list[str]) -> None:
 def reset_signals() -> None:
     """Give every signal its default action and unblock all: what a new program expects.
 
-    Python ignores SIGPIPE and SIGXFSZ, and execve(2) would keep that.
+    Python ignores SIGPIPE and SIGXFSZ, and execve(2) would keep that. Python itself is not told: it
+    may be the parent's (see vfork).
     """
     for number in range(1, signal.NSIG):
-        try:
-            if signal.getsignal(number) is not signal.SIG_DFL:
-                signal.signal(number, signal.SIG_DFL)
-        except (OSError, ValueError):
-            pass
+        _signal(number, _SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -47,6 +47,8 @@ _STACK_BYTES = 512 * 1024
 # Recursion depth, current frame, exception and GIL counters: all that comes before "on_delete_data".
 _THREAD_STATE_BYTES = 200
 
+_stack: list[mmap.mmap] = []  # used again by the next child, when the last one has executed
+
 _Entry = ctypes.CFUNCTYPE(None)
 _current_thread_state = ctypes.pythonapi.PyThreadState_Get
 _current_thread_state.argtypes = ()
@@ -56,12 +58,14 @@ _current_thread_state.restype = ctypes.c_void_p
 def vfork3(flags: int, cgroup_fd: int | None, function: Callable[[], NoReturn]) -> tuple[int, int]:
     """Run function in a child as described above; returns (pid, pidfd) once it has executed or ended.
 
-    Only for a process with one thread. The function ends in process.execve or os._exit, which keep
+    What the function's frames refer to at its end is never freed. Only for a process with one
+    thread. The function ends in process.execve or os._exit, which keep
     the interpreter's lock for the parent, and lets no exception out. flags as for clone3.
     """
     entry = _Entry(function)
-    stack = mmap.mmap(-1, _STACK_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(stack))
+    if not _stack:
+        _stack.append(mmap.mmap(-1, _STACK_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    base = ctypes.addressof(ctypes.c_char.from_buffer(_stack[0]))
     # A function expects the stack 8 bytes off a multiple of 16 when it is entered.
     top = (base + _STACK_BYTES - 64) & ~15
     ctypes.c_void_p.from_address(top).value = ctypes.cast(entry, ctypes.c_void_p).value
@@ -73,8 +77,4 @@ def vfork3(flags: int, cgroup_fd: int | None, function: Callable[[], NoReturn]) 
     result = call()
     ctypes.memmove(state, saved, _THREAD_STATE_BYTES)
     pid = check(result, "clone3")
-    _keep.append((entry, stack))
     return pid, call.pidfd
-
-
-_keep: list[object] = []  # the child's frames refer to its stack, and are never left
