@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from seom.build.copying import Copier, Rules
 from seom.build.dockerfile import Dockerfile, DockerfileError, Scope, Stage, parse
 from seom.build.dockerfile.arguments import PROXY_ARGUMENTS, global_arguments, platform_arguments
-from seom.build.dockerfile.ignore import IgnoreRules
 from seom.build.dockerfile.instructions import KeyValue, Label
 from seom.build.narration import Chapter, Narrator
 from seom.build.options import BuildOptions
 from seom.build.sources import Excluded
 from seom.build.state import State, from_image, from_scratch, from_stage
 from seom.build.steps import StageExecution
+from seom.build.threads import run_to_end
 from seom.build.workspace import Workspace
+from seom.dockerignore import IgnoreRules
 from seom.errors import InvalidParameter, NotFound
 from seom.images.progress import Message, Report
 from seom.images.store import Image
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 SCRATCH = "scratch"
 LARGEST_DOCKERFILE_BYTES = 8 << 20
+FOREIGN_PREFIX = ".dockerfile."
+"""Clients call a Dockerfile so that is not in the context."""
 EPOCH_ARGUMENT = "SOURCE_DATE_EPOCH"
 
 
@@ -79,12 +82,13 @@ class Building:
 
     def _hide_ignored(self) -> None:
         """The client sends these two even when .dockerignore names them; COPY shall not find them then."""
-        text = self.workspace.read_context(".dockerignore", LARGEST_DOCKERFILE_BYTES)
+        dockerfile = self.options.dockerfile
+        text = self.workspace.read_context(f"{dockerfile}.dockerignore", LARGEST_DOCKERFILE_BYTES)
         if text is None:
-            return
-        rules = IgnoreRules(text.decode("utf-8", "replace"))
-        for name in (self.options.dockerfile, ".dockerignore"):
-            if rules.ignores(name):
+            text = self.workspace.read_context(".dockerignore", LARGEST_DOCKERFILE_BYTES)
+        rules = IgnoreRules((text or b"").decode("utf-8", "replace"))
+        for name in (dockerfile, ".dockerignore"):
+            if rules.ignores(name) or name.startswith(FOREIGN_PREFIX):
                 self.workspace.forget(name)
 
     # Running
@@ -190,7 +194,7 @@ class Building:
         else:
             image = await self._image(origin, self.platform, self._report)
             layers = self.engine.images.layer_paths(image)
-        return await asyncio.to_thread(self.workspace.tree, layers)
+        return await run_to_end(lambda: self.workspace.tree(layers))
 
     def layer_paths(self, state: State) -> list[str]:
         """The directories of a state's layers, topmost first."""

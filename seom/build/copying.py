@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from seom.build.modes import Mode
-from seom.build.sources import Excluded, Source, opened
+from seom.build.sources import Excluded, Source, reopened
 from seom.containers.container_path import open_inside
 from seom.errors import InvalidParameter
 
@@ -108,7 +108,7 @@ class Copier:
             status = os.fstat(found)
             self._clear(parent, name)
             if stat.S_ISREG(status.st_mode):
-                with opened(found, os.O_RDONLY) as file:
+                with reopened(found, os.O_RDONLY) as file:
                     self._regular(file, status, parent, name)
             else:
                 self._special(status, parent, name)

@@ -8,10 +8,10 @@ secret, ssh: come with BuildKit sessions only; left out, as by BuildKit, unless 
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ from seom.build.dockerfile.instructions import Run
 from seom.build.dockerfile.mounts import CacheSharing, Mount, MountType
 from seom.build.metadata import working_directory
 from seom.build.running import missing_below
-from seom.build.sources import Source, digest, find
+from seom.build.sources import Source, digest, find, opened
 from seom.build.state import State
+from seom.build.threads import run_to_end
 from seom.containers.container_path import open_inside
 from seom.engine.mount_requests import MountPoint, tmpfs_point
 from seom.errors import InvalidParameter, NotSupported
@@ -60,7 +61,7 @@ class Mounting:
                 source = await self._source(mount)
                 self._found[self._target(mount)] = source
                 owners = bool(mount.origin)
-                inputs.append(await asyncio.to_thread(digest, source, _nothing, owners))
+                inputs.append(await run_to_end(partial(digest, source, _nothing, owners)))
         return inputs
 
     @asynccontextmanager
@@ -69,13 +70,13 @@ class Mounting:
         async with AsyncExitStack() as stack:
             points = [await self._point(mount, stack) for mount in self._mounts]
             targets = [point.destination for point in points]
-            stubs = await asyncio.to_thread(self._stubs, targets)
+            stubs = await run_to_end(partial(self._stubs, targets))
             script = ""
             content = instruction.script
             if content is not None and content.startswith("#!"):
                 name = instruction.heredocs[0].name
                 script = f"{_SCRIPT_FOLDER}/{name}"
-                file = await asyncio.to_thread(self._write_script, name, content)
+                file = await run_to_end(partial(self._write_script, name, content))
                 points.append(_bind(file, script, read_only=True))
             yield points, stubs, script
 
@@ -93,7 +94,7 @@ class Mounting:
 
     async def _source(self, mount: Mount) -> Source:
         tree = await self._build.tree_of(mount.origin, self._index)
-        found = await asyncio.to_thread(find, tree, mount.source or "/")
+        found = await run_to_end(partial(find, tree, mount.source or "/"))
         if len(found) != 1:
             raise InvalidParameter(
                 f"RUN --mount=type=bind: no such file or directory: {mount.source}"
@@ -107,7 +108,7 @@ class Mounting:
             size = f",size={mount.size_bytes}" if mount.size_bytes else ""
             return tmpfs_point(target, f"exec,suid,dev{size}")
         if mount.type is MountType.BIND:
-            location = await asyncio.to_thread(self._copied, self._found[target])
+            location = await run_to_end(partial(self._copied, self._found[target]))
             return _bind(location, target, mount.read_only)
         folder = await self._cache_folder(mount, target, stack)
         return _bind(folder, target, mount.read_only)
@@ -115,7 +116,7 @@ class Mounting:
     def _copied(self, source: Source) -> Path:
         folder = self._build.workspace.new_folder()
         folder.chmod(0o755)
-        with _opened(folder) as root:
+        with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as root:
             Copier(root).copy([source], "/content")
         return folder / "content"
 
@@ -127,7 +128,7 @@ class Mounting:
         )
         if is_new:
             source = await self._source(mount) if mount.origin else None
-            await asyncio.to_thread(_fill, folder, mount, source)
+            await run_to_end(partial(_fill, folder, mount, source))
         return folder
 
     def _stubs(self, targets: list[str]) -> list[str]:
@@ -141,21 +142,10 @@ _SUPPORTED = {MountType.BIND, MountType.CACHE, MountType.TMPFS}
 def _fill(folder: Path, mount: Mount, source: Source | None) -> None:
     """What a new cache begins with."""
     if source is not None:
-        with _opened(folder) as root:
+        with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as root:
             Copier(root).copy([source], "/")
     os.chown(folder, mount.uid or 0, mount.gid or 0)
     folder.chmod(0o755 if mount.mode is None else mount.mode)
-
-
-class _opened:
-    def __init__(self, folder: Path) -> None:
-        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def __enter__(self) -> int:
-        return self._descriptor
-
-    def __exit__(self, *error: object) -> None:
-        os.close(self._descriptor)
 
 
 def _bind(source: Path, target: str, read_only: bool) -> MountPoint:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from seom.build.options import BuildOptions
+from seom.build.threads import run_to_end
 from seom.containers.changes import unused_mount_points
 from seom.containers.config import Config, HostConfig, LogConfig, Ulimit
 from seom.containers.runtime import Attachment, Workload
@@ -96,7 +97,7 @@ class CommandRunner:
                 skip = {*unused_mount_points(lowers, str(upper)), *_stubs(command.stubs, str(upper))}
                 return adopt_upper(self._engine.images.layers, upper, lease, skip, latest_mtime)
 
-            return await asyncio.to_thread(adopt)
+            return await run_to_end(adopt)
 
     def _container(self, command: Command, layers: Sequence[Layer]) -> Container:
         config = msgspec.convert(msgspec.to_builtins(command.config), Config)

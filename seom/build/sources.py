@@ -12,7 +12,9 @@ import posixpath
 import re
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from seom.containers.container_path import open_inside
 
@@ -141,27 +143,29 @@ def digest(source: Source, excluded: Excluded, owners: bool) -> str:
         status = os.fstat(descriptor)
         hasher.update(_head("", status, owners and not source.is_directory))
         if source.is_directory:
-            with opened(descriptor, os.O_RDONLY | os.O_DIRECTORY) as directory:
+            with reopened(descriptor, os.O_RDONLY | os.O_DIRECTORY) as directory:
                 _add_directory(hasher, directory, "", excluded, owners)
         elif stat.S_ISREG(status.st_mode):
-            with opened(descriptor, os.O_RDONLY) as file:
+            with reopened(descriptor, os.O_RDONLY) as file:
                 _add_content(hasher, file)
     finally:
         os.close(descriptor)
     return hasher.hexdigest()
 
 
-class opened:
-    """What an O_PATH descriptor means, opened for use; closed at the end of the with block."""
+@contextmanager
+def opened(path: str | Path, flags: int) -> Iterator[int]:
+    """A descriptor for the time of the with block."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
-    def __init__(self, descriptor: int, flags: int) -> None:
-        self._descriptor = os.open(f"/proc/self/fd/{descriptor}", flags | os.O_CLOEXEC)
 
-    def __enter__(self) -> int:
-        return self._descriptor
-
-    def __exit__(self, *error: object) -> None:
-        os.close(self._descriptor)
+def reopened(descriptor: int, flags: int) -> AbstractContextManager[int]:
+    """What an O_PATH descriptor means, opened for use."""
+    return opened(f"/proc/self/fd/{descriptor}", flags)
 
 
 def _add_directory(

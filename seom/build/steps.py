@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -20,6 +19,7 @@ from seom.build.mounting import Mounting
 from seom.build.narration import Chapter
 from seom.build.running import Command, CommandRunner
 from seom.build.state import Change, State, moment
+from seom.build.threads import run_to_end
 from seom.build.transfer import Transfer
 from seom.errors import SeomError
 from seom.oci.image_config import History
@@ -196,4 +196,4 @@ class StageExecution:
         def make() -> Layer | None:
             return self._build.change_files(state, lambda copier: copier.make(path))
 
-        return await self.step(state, Change(config, f"WORKDIR {path}"), lambda: asyncio.to_thread(make))
+        return await self.step(state, Change(config, f"WORKDIR {path}"), lambda: run_to_end(make))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from collections.abc import Awaitable, Callable
@@ -14,8 +13,9 @@ from seom.build.download import Download, download, is_url
 from seom.build.metadata import working_directory
 from seom.build.modes import parse_mode
 from seom.build.narration import Chapter
-from seom.build.sources import Excluded, Source, digest, find, opened
+from seom.build.sources import Excluded, Source, digest, find, reopened
 from seom.build.state import Change, State
+from seom.build.threads import run_to_end
 from seom.containers.container_path import open_inside
 from seom.containers.user import resolve_user
 from seom.errors import InvalidParameter, NotSupported
@@ -62,9 +62,9 @@ class Transfer:
             if self._is_remote(source)
         ]
         tree = await self._build.tree_of(self._origin, self._index)
-        self._sources = await asyncio.to_thread(self._find, tree, paths)
+        self._sources = await run_to_end(lambda: self._find(tree, paths))
         self._check_destination()
-        digests = await asyncio.to_thread(self._digests)
+        digests = await run_to_end(self._digests)
         return Change(self._state.config, self._text(), inputs=tuple(digests)), self._make
 
     def _is_remote(self, source: str) -> bool:
@@ -142,7 +142,7 @@ class Transfer:
         return f"{instruction.keyword} {' '.join(words)}"
 
     async def _make(self) -> Layer | None:
-        return await asyncio.to_thread(self._copy)
+        return await run_to_end(self._copy)
 
     def _copy(self) -> Layer | None:
         layers = self._build.layer_paths(self._state)
@@ -175,7 +175,7 @@ class Transfer:
     ) -> bool:
         found = open_inside(tree, path, os.O_PATH)
         try:
-            with opened(found, os.O_RDONLY) as file, os.fdopen(os.dup(file), "rb") as stream:
+            with reopened(found, os.O_RDONLY) as file, os.fdopen(os.dup(file), "rb") as stream:
                 if not _is_archive(stream.read(_HEAD_BYTES)):
                     return False
                 stream.seek(0)

@@ -15,6 +15,7 @@ import itertools
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +41,7 @@ class Workspace:
         self._numbers = itertools.count()
         self._trees: dict[tuple[str, ...], int] = {}
         self._kept: list[int] = []
+        self._lock = threading.Lock()
 
     def receive(self, archive: Readable) -> None:
         """Take in the context: a tar, plain or compressed. Its owners are dropped.
@@ -71,9 +73,10 @@ class Workspace:
     def tree(self, layers: Sequence[str]) -> int:
         """A descriptor of layers put together (topmost first), to read from while the build lasts."""
         key = tuple(layers)
-        if key not in self._trees:
-            self._trees[key] = open_overlay(layers)
-        return self._trees[key]
+        with self._lock:
+            if key not in self._trees:
+                self._trees[key] = open_overlay(layers)
+            return self._trees[key]
 
     @contextmanager
     def writable(self, layers: Sequence[str]) -> Iterator[tuple[int, Path]]:

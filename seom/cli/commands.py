@@ -80,12 +80,13 @@ GLOBAL_FLAGS = (
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "builder": "Manage builds",
     "network": "Manage networks",
     "volume": "Manage volumes",
     "system": "Manage Seom",
 }
 
-COMMON = ("run", "exec", "ps", "pull", "push", "images", "login", "logout", "version", "info")
+COMMON = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "version", "info")
 
 # Module and attribute of the Command, summary, and every spelling; the first is the main one.
 _ROWS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -171,6 +172,8 @@ _ROWS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     ("images:REMOVE", "Remove one or more images", ("rmi", "image rm", "image remove")),
     ("images:PRUNE", "Remove unused images", ("image prune",)),
+    ("build:BUILD", "Build an image from a Dockerfile", ("build", "image build", "builder build")),
+    ("build:PRUNE", "Remove build cache", ("builder prune",)),
     ("image_transfer:PULL", "Download an image from a registry", ("pull", "image pull")),
     ("image_transfer:PUSH", "Upload an image to a registry", ("push", "image push")),
     (

@@ -131,8 +131,8 @@ def ask_helper(helper: str, action: str, text: str) -> str:
     return done.stdout.decode()
 
 
-def encode_auth(auth: dict[str, str]) -> str:
-    """The value of the header X-Registry-Auth."""
+def encode_auth(auth: dict[str, Any]) -> str:
+    """The value of the header X-Registry-Auth, or of X-Registry-Config for accounts by registry."""
     import binascii
 
     raw = binascii.b2a_base64(jsontext.encode(auth).encode(), newline=False).decode()

@@ -29,8 +29,14 @@ def _prune(invocation: Invocation) -> int:
         )
     image_filters = encode_filters(filters, {"dangling": "false" if every else "true"})
     reclaimed += _post(invocation, "images", "Deleted Images:", "ImagesDeleted", image_filters)
-    build_filters = encode_filters(filters)
-    reclaimed += _post(invocation, "build", "Deleted build cache objects:", "CachesDeleted", build_filters)
+    reclaimed += _post(
+        invocation,
+        "build",
+        "Deleted build cache objects:",
+        "CachesDeleted",
+        encode_filters(filters),
+        every=every,
+    )
     output.line(f"Total reclaimed space: {units.decimal_size(reclaimed)}")
     return 0
 
@@ -55,8 +61,10 @@ def _warning(every: bool, with_volumes: bool, filters: list[str]) -> str:
     return text + "Are you sure you want to continue?"
 
 
-def _post(invocation: Invocation, noun: str, heading: str, key: str, filters: str) -> int:
-    answer = invocation.client.call("POST", f"/{noun}/prune", {"filters": filters}).json()
+def _post(
+    invocation: Invocation, noun: str, heading: str, key: str, filters: str, every: bool = False
+) -> int:
+    answer = invocation.client.call("POST", f"/{noun}/prune", {"all": every, "filters": filters}).json()
     if deleted := answer.get(key):
         output.line(heading)
         for item in deleted:

@@ -195,7 +195,7 @@ def pack(source: str, name: str) -> tuple[Iterator[bytes], list[int]]:
                 path + ("/." if source.endswith("/") and os.path.isdir(path) else ""), top, filter=count
             )
 
-    return _produce(write), counted
+    return produce(write), counted
 
 
 class _Queue(io.RawIOBase):
@@ -211,7 +211,7 @@ class _Queue(io.RawIOBase):
         return len(piece)
 
 
-def _produce(write: Callable[[io.RawIOBase], None]) -> Iterator[bytes]:
+def produce(write: Callable[[io.RawIOBase], None]) -> Iterator[bytes]:
     """Pieces of what a function writes, made by a thread that is never far ahead."""
     pieces: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=16)
 

@@ -11,8 +11,8 @@ How they go together:
 from seom.build.dockerfile.dockerfile import Dockerfile, Stage
 from seom.build.dockerfile.errors import DockerfileError, Location
 from seom.build.dockerfile.expansion import Scope, expand
-from seom.build.dockerfile.ignore import IgnoreRules
 from seom.build.dockerfile.parser import parse, parse_instruction
+from seom.dockerignore import IgnoreRules
 
 __all__ = [
     "Dockerfile",

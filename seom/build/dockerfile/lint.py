@@ -11,7 +11,6 @@ from seom.build.dockerfile.checks import Finding, Rule, parse_checks
 from seom.build.dockerfile.dockerfile import Dockerfile, Stage
 from seom.build.dockerfile.errors import DockerfileError, Location, suggestion
 from seom.build.dockerfile.expansion import Scope
-from seom.build.dockerfile.ignore import IgnoreRules
 from seom.build.dockerfile.instructions import (
     Add,
     Arg,
@@ -30,6 +29,7 @@ from seom.build.dockerfile.instructions import (
     Transfer,
     Workdir,
 )
+from seom.dockerignore import IgnoreRules
 from seom.errors import InvalidParameter
 from seom.oci.reference import parse_reference
 
