@@ -184,11 +184,16 @@ class Building:
     # For the steps
 
     async def tree_of(self, origin: str, index: int) -> int:
-        """The tree that --from names: the context, a stage before the one with this index, or an image."""
+        """The tree that --from names in a stage with this index: the context, a stage, or an image."""
         if not origin:
             return self.workspace.context
-        stage = self.dockerfile.stage_before(origin, index)
+        stage = self.dockerfile.origin_stage(origin, index)
         if stage is not None:
+            if stage.index not in self._stages:
+                raise InvalidParameter(
+                    f'stage "{origin}" is used only by an ONBUILD trigger of the base image, '
+                    "so that it was not built; make the target need it, too"
+                )
             state = await asyncio.shield(self._stages[stage.index])
             layers = self.layer_paths(state)
         else:

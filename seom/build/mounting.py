@@ -88,9 +88,10 @@ class Mounting:
         return file
 
     def _target(self, mount: Mount) -> str:
-        if not mount.target:
-            raise InvalidParameter(f"RUN --mount=type={mount.type}: target is required")
-        return working_directory(self._state, mount.target)
+        target = working_directory(self._state, mount.target)
+        if target == "/":
+            raise InvalidParameter(f'RUN --mount=type={mount.type}: invalid mount target "/"')
+        return target
 
     async def _source(self, mount: Mount) -> Source:
         tree = await self._build.tree_of(mount.origin, self._index)

@@ -46,7 +46,7 @@ class StageExecution:
         state = base
         self._chapter.result(base.image_id())
         for text in triggers:
-            trigger = parse_instruction(text)
+            trigger = parse_instruction(text, self._stage.start.location)
             self._chapter.tell(f"# Executing build trigger: {text}\n")
             state = await self._located(trigger, state)
         for instruction in self._stage.instructions:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from seom.build.dockerfile import DockerfileError, Scope, parse_instruction
+from seom.build.dockerfile import DockerfileError, Location, Scope, parse_instruction
 from seom.build.dockerfile.instructions import Run
 from seom.build.dockerfile.mounts import CacheSharing, Mount, MountType, parse_mount
 
@@ -94,7 +94,7 @@ def test_an_impossible_mount_is_refused(text: str, message: str) -> None:
 
 
 def test_values_are_expanded_one_by_one() -> None:
-    run = parse_instruction("RUN --mount=type=cache,id=$id,target=${dir:-/c} make")
+    run = parse_instruction("RUN --mount=type=cache,id=$id,target=${dir:-/c} make", Location(1, 1))
     assert isinstance(run, Run)
     (mount,) = run.mounts(Scope({"id": "a,b"}))
     assert (mount.id, mount.target) == ("a,b", "/c")

@@ -338,9 +338,10 @@ def test_onbuild_keeps_its_trigger_with_heredocs() -> None:
     assert isinstance(onbuild, Onbuild)
     assert onbuild.expression == "COPY <<EOF /x\na\nEOF"
     assert isinstance(onbuild.trigger, Transfer)
-    trigger = parse_instruction(onbuild.expression)
+    trigger = parse_instruction(onbuild.expression, Location(7, 7))
     assert isinstance(trigger, Transfer)
     assert trigger.documents == onbuild.trigger.documents
+    assert trigger.location == Location(7, 7)
 
 
 def test_a_heredoc_name_that_swallows_an_operator_is_explained() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from seom.build.dockerfile.dockerfile import Dockerfile, Stage
 from seom.build.dockerfile.durations import parse_duration
@@ -33,7 +34,14 @@ from seom.build.dockerfile.instructions import (
     Volume,
     Workdir,
 )
-from seom.build.dockerfile.lines import Heredoc, LogicalLine, parse_heredoc, read_directives, read_lines
+from seom.build.dockerfile.lines import (
+    DEFAULT_ESCAPE,
+    Heredoc,
+    LogicalLine,
+    parse_heredoc,
+    read_directives,
+    read_lines,
+)
 from seom.build.dockerfile.mounts import mount_origin, parse_mount
 from seom.build.dockerfile.words import parse_json_strings, split_flags, split_words
 
@@ -102,12 +110,15 @@ def parse(text: str) -> Dockerfile:
         raise error.at(Location(1, 1), text) from error.__cause__
 
 
-def parse_instruction(text: str, escape: str = "\\") -> Instruction:
-    """Read a single instruction, as ONBUILD stores it in an image; raises DockerfileError."""
-    lines = read_lines(text, escape)
+def parse_instruction(text: str, location: Location) -> Instruction:
+    """Read a trigger as ONBUILD stores it in an image; raises DockerfileError.
+
+    location is that of the FROM which executes it: where the text once stood nobody knows.
+    """
+    lines = read_lines(text, DEFAULT_ESCAPE)
     if len(lines) != 1:
-        raise DockerfileError(f"expected one instruction, not {len(lines)}", source=text)
-    return _instruction(lines[0], escape)
+        raise DockerfileError(f"ONBUILD trigger must be one instruction: {text}", location=location)
+    return _instruction(replace(lines[0], location=location), DEFAULT_ESCAPE)
 
 
 def _parse(text: str) -> Dockerfile:

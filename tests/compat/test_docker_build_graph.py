@@ -1,0 +1,70 @@
+"""How stages of a build use one another, seen through `docker build`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.building import ClassicBuilder, write_context
+from tests.harness.docker_cli import DockerCli
+
+
+@pytest.fixture
+def build(docker: DockerCli, name: str) -> Iterator[ClassicBuilder]:
+    """The builder; the image called like the test is removed after it."""
+    yield ClassicBuilder(docker)
+    docker("rmi", "--force", name)
+
+
+def test_a_stage_takes_files_from_a_later_one(
+    docker: DockerCli, build: ClassicBuilder, tmp_path: Path, name: str
+) -> None:
+    context = write_context(
+        tmp_path,
+        """
+        FROM busybox AS first
+        COPY --from=tool /made /taken
+        RUN --mount=from=tool,source=/made,target=/mounted cat /taken /mounted > /both
+        FROM busybox AS tool
+        RUN echo tool > /made
+        FROM busybox AS unused
+        RUN false
+        """,
+        {},
+    )
+    build.succeed(context, "-t", name, "--target", "first")
+    assert docker.out("run", "--rm", name, "cat", "/both") == "tool\ntool"
+
+
+def test_stages_that_need_each_other_are_refused_with_the_line(build: ClassicBuilder, tmp_path: Path) -> None:
+    context = write_context(
+        tmp_path,
+        """
+        FROM busybox AS one
+        COPY --from=two /a /a
+        FROM busybox AS two
+        COPY --from=one /a /a
+        """,
+        {},
+    )
+    message = build(context, "--target", "two").stderr
+    assert "circular dependency detected on stage: two" in message
+    assert ">>> COPY --from=two /a /a" in message
+
+
+def test_a_mount_without_a_target_is_the_working_directory(
+    docker: DockerCli, build: ClassicBuilder, tmp_path: Path, name: str
+) -> None:
+    context = write_context(
+        tmp_path,
+        """
+        FROM busybox
+        WORKDIR /work
+        RUN --mount=type=bind,source=dir ls > /listing
+        """,
+        {"dir/inner": "x"},
+    )
+    build.succeed(context, "-t", name)
+    assert docker.out("run", "--rm", name, "cat", "/listing") == "inner"
