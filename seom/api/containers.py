@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from aiohttp import web
 
 from seom.api import container_json
@@ -127,11 +128,8 @@ class ContainerHandlers:
             await container.wait_until_removed()
         else:
             await container.wait_until_not_running()
-        state = container.state
-        error = {"Message": state.error} if state.error and state.started_at_ns == 0 else None
-        await response.write(
-            json_response({"StatusCode": state.exit_code, **({"Error": error} if error else {})}).body  # type: ignore[arg-type]
-        )
+        # No "Error": who started the container was told why it did not start.
+        await response.write(msgspec.json.encode({"StatusCode": container.state.exit_code}))
         await response.write_eof()
         return response
 

@@ -132,7 +132,7 @@ def _check_cpu(host: HostConfig, layout: Layout) -> list[str]:
     count = os.cpu_count() or 1
     if host.nano_cpus < 0 or host.nano_cpus > count * 1_000_000_000:
         raise InvalidParameter(
-            f"Range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
+            f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
         )
     if host.cpu_shares < 0:
         raise InvalidParameter(f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer")
@@ -167,7 +167,7 @@ def _check_cpuset(host: HostConfig, layout: Layout) -> None:
     ):
         numbers = parse_cpuset(wanted)
         if numbers is None:
-            raise InvalidParameter(f"Invalid value {wanted} for cpuset {kind}")
+            raise InvalidParameter(f"Invalid value {wanted} for cpuset {kind}: invalid format: {wanted}")
         available = _available(kind, layout)
         if numbers and available is not None and not numbers <= (parse_cpuset(available) or set()):
             raise InvalidParameter(
@@ -199,12 +199,12 @@ def _available(kind: str, layout: Layout) -> str | None:
 
 
 def _check_block_io(host: HostConfig, layout: Layout) -> list[str]:
-    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
-        raise InvalidParameter("Range of blkio weight is from 10 to 1000")
     warnings = []
     if host.blkio_weight and not supports("weight", layout):
         host.blkio_weight = 0
         warnings.append(NO_SUPPORT.format("Block I/O weight", "Weight discarded."))
+    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
+        raise InvalidParameter("Range of blkio weight is from 10 to 1000")
     if host.blkio_weight_device and not supports("weight", layout):
         host.blkio_weight_device = None
         warnings.append(NO_SUPPORT.format("Block I/O weight_device", "Weight-device discarded."))
@@ -283,5 +283,5 @@ def _device_numbers(device: ThrottleDevice | WeightDevice) -> tuple[int, int]:
     try:
         number = os.stat(device.path).st_rdev
     except OSError as error:
-        raise InvalidParameter(f"{device.path}: {(error.strerror or '').lower()}") from error
+        raise InvalidParameter(f"stat {device.path}: {(error.strerror or '').lower()}") from error
     return os.major(number), os.minor(number)

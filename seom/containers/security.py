@@ -81,8 +81,8 @@ def capabilities_of(host: HostConfig) -> list[str]:
     Raises InvalidParameter for names that do not exist or that this host cannot give.
     """
     available = bounding_set()
-    added = _normalized(host.cap_add)
-    dropped = _normalized(host.cap_drop)
+    added = _normalized("CapAdd", host.cap_add)
+    dropped = _normalized("CapDrop", host.cap_drop)
     if host.privileged:
         chosen = set(available)
     elif "ALL" in added:
@@ -122,17 +122,17 @@ def hidden_paths(host: HostConfig) -> tuple[list[str], list[str]]:
     return ([], []) if host.privileged else (masked, readonly)
 
 
-def _normalized(names: list[str] | None) -> set[str]:
+def _normalized(option: str, names: list[str] | None) -> set[str]:
     found = set()
     for name in names or ():
         upper = name.upper()
         upper = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
         if upper != "ALL" and upper not in NAMES:
-            raise InvalidParameter(f'unknown capability: "{upper}"')
+            raise InvalidParameter(f'invalid {option}: unknown capability: "{upper}"')
         if upper != "ALL" and upper not in bounding_set():
             raise InvalidParameter(
-                "capability not supported by your kernel or not available in the current environment:"
-                f' "{upper}"'
+                f"invalid {option}: capability not supported by your kernel or not available in the current"
+                f' environment: "{upper}"'
             )
         found.add(upper)
     return found

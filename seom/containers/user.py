@@ -53,7 +53,7 @@ def resolve_user(wanted: str, root: str | Sequence[str], group_add: Iterable[str
         gid = _group_id(group, groups, "unable to find group")
     elif account:
         further = [entry.gid for entry in groups if account.name in entry.members]
-    further += [_group_id(text, groups, "Unable to find group") for text in group_add]
+    further += [_group_id(text, groups, "unable to find group") for text in group_add]
     ids = list(dict.fromkeys([gid, *further]))
     home = account.home if account and account.home else "/"
     return ContainerUser(User(uid=uid, gid=gid, additional_gids=ids), home)

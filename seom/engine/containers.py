@@ -116,6 +116,8 @@ class Containers:
         endpoints = definitions.endpoint_requests(request)
         warnings = check_host_config(config, host)
         warnings += self._networks.check_request(config, host, endpoints)
+        if host.uts_mode == "host" and config.hostname:
+            raise InvalidParameter("conflicting options: hostname and the UTS mode")
         config.hostname = config.hostname or self._default_hostname(host, id)
         wanted = Definition(
             config=config,

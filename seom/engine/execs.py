@@ -11,6 +11,7 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from seom.containers.config import ApiStruct
@@ -79,6 +80,9 @@ class Execs:
         _check_running(container)
         if not config.cmd or not config.cmd[0]:
             raise InvalidParameter("No exec command specified")
+        if config.user and container.workload is not None:
+            with suppress(OSError):
+                resolve_user(config.user, f"/proc/{container.workload.pid}/root")  # refuse it now, in words
         exec = Exec(new_id(), container, config)
         self._execs[exec.id] = exec
         container.exec_ids.add(exec.id)
@@ -209,11 +213,10 @@ class Execs:
 
 
 def _seccomp(exec: Exec) -> Seccomp | None:
-    """The container's own filter; none for a privileged exec."""
+    """The container's own filter; a privileged exec has it, too."""
     host = exec.container.host
     options = parse_security_options(host.security_opt)
-    privileged = host.privileged or exec.config.privileged
-    return seccomp_of(options, capabilities_of(host), privileged)
+    return seccomp_of(options, capabilities_of(host), host.privileged)
 
 
 def _has_ended(workload: Workload) -> bool:
@@ -234,6 +237,6 @@ async def _read_all(sock: socket.socket) -> bytes:
 
 def _check_running(container: Container) -> None:
     if container.paused:
-        raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+        raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
     if not container.running:
         raise Conflict(f"container {container.id} is not running")

@@ -48,6 +48,13 @@ from seom.linux.cgroup import Cgroup, host_layout
 NOT_FOUND_EXIT = 127
 NOT_EXECUTABLE_EXIT = 126
 START_FAILURE_EXIT = 128
+# Docker reads exit codes from the texts of these errors, whatever failed with them.
+EXIT_CODES = {
+    errno.ENOENT: NOT_FOUND_EXIT,
+    errno.ENOTDIR: NOT_FOUND_EXIT,
+    errno.EACCES: NOT_EXECUTABLE_EXIT,
+    errno.EISDIR: NOT_EXECUTABLE_EXIT,
+}
 CONTAINER_MODE = "container:"
 
 
@@ -69,13 +76,16 @@ def start_failure(failure: StartFailure, verb: str = "create") -> LaunchFailure:
         "OCI runtime exec failed: exec failed: unable to start container process: "
         if verb == "exec"
         else "failed to create task for container: failed to create shim task: OCI runtime create failed: "
-        "unable to start container process: "
+        "runc create failed: unable to start container process: "
     )
-    code = START_FAILURE_EXIT
+    message = failure.message[:1].lower() + failure.message[1:]
     if failure.stage == "exec":
         code = NOT_FOUND_EXIT if failure.errno in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE_EXIT
-        return LaunchFailure(f"{prefix}{failure.message}: unknown", code)
-    return HostFailure(f"{prefix}{failure.stage}: {failure.message}", code)
+        return LaunchFailure(f"{prefix}{message}", code)
+    code = EXIT_CODES.get(failure.errno, START_FAILURE_EXIT)
+    if message.startswith("chdir to cwd"):
+        return LaunchFailure(f"{prefix}{message}", code)
+    return HostFailure(f"{prefix}{failure.stage}: {message}", code)
 
 
 class Launcher:

@@ -59,7 +59,7 @@ def test_an_unknown_user_is_refused(root: Path, wanted: str, message: str) -> No
 
 def test_further_groups_are_added_by_name_and_number(root: Path) -> None:
     assert resolve_user("0", str(root), ["docker", "1234"]).user.additional_gids == [0, 99, 1234]
-    with pytest.raises(InvalidParameter, match="Unable to find group nope"):
+    with pytest.raises(InvalidParameter, match="unable to find group nope"):
         resolve_user("0", str(root), ["nope"])
 
 
