@@ -291,7 +291,8 @@ def test_a_crash_of_the_daemon_at_a_system_call(crash_daemon: PrivateDaemon, cal
     check_the_books(crash_daemon, bystander)
     crash_daemon.api.delete("/containers/victim", force="1", v="1")
     assert not crash_daemon.wait_for_leftovers(before, processes=False)
-    assert crash_daemon.docker.out("run", "--rm", "--name", "victim", "busybox", "echo", "again") == "again"
+    again = ("--name", "victim", "-p", "127.0.0.1:8085:80", "busybox", "echo", "again")
+    assert crash_daemon.docker.out("run", "--rm", *again) == "again"
 
 
 @pytest.mark.parametrize(("call", "when"), MONITOR_POINTS, ids=lambda value: str(value).replace(",", "|"))
@@ -306,12 +307,20 @@ def test_a_crash_of_a_monitor_at_a_system_call(crash_daemon: PrivateDaemon, call
     check_the_books(crash_daemon, bystander)
     crash_daemon.api.delete("/containers/victim", force="1", v="1")
     assert not crash_daemon.wait_for_leftovers(before, processes=False)
-    assert crash_daemon.docker.out("run", "--rm", "--name", "victim", "busybox", "echo", "again") == "again"
+    again = ("--name", "victim", "-p", "127.0.0.1:8085:80", "busybox", "echo", "again")
+    assert crash_daemon.docker.out("run", "--rm", *again) == "again"
 
 
 def live_a_life(daemon: PrivateDaemon) -> None:
-    """Create, start, kill and remove a container with a volume, without asking twice."""
-    body = {"Image": "busybox", "Cmd": ["sleep", "1000"], "Volumes": {"/data": {}}}
+    """Create, start, kill and remove a container with a volume and a port, without asking twice."""
+    port = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8085"}]}
+    body = {
+        "Image": "busybox",
+        "Cmd": ["sleep", "1000"],
+        "Volumes": {"/data": {}},
+        "ExposedPorts": {"80/tcp": {}},
+        "HostConfig": {"PortBindings": port},
+    }
     connection = daemon.api.connection
     connection.close()
     for method, path, content in (
