@@ -185,7 +185,7 @@ class _Committing:
 
     @asynccontextmanager
     async def _paused(self, container: Container) -> AsyncIterator[None]:
-        await self._engine.containers.lifecycle.pause(container)
+        await self._engine.containers.lifecycle.pause(container, stored=False)
         try:
             yield
         finally:

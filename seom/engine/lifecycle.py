@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from seom.containers.runtime import ExitRecord, Workload
 from seom.engine.container import Container, Health, Status, now_ns
@@ -249,7 +249,9 @@ class Lifecycle:
     async def _kill_and_wait(self, container: Container, seen: int) -> None:
         self._send(container, signal.SIGKILL)
         if container.paused:
-            await self._launcher.thaw(container)
+            # It may have ended already, and its cgroup with it.
+            with suppress(FileNotFoundError):
+                await self._launcher.thaw(container)
         if not await self._exits_within(container, seen, KILL_TIMEOUT_S):
             raise SystemFailure(
                 f"container {container.short_id} does not end although it was killed; a process of it hangs "
@@ -306,8 +308,8 @@ class Lifecycle:
 
     # Pause
 
-    async def pause(self, container: Container) -> None:
-        """Freeze every process."""
+    async def pause(self, container: Container, stored: bool = True) -> None:
+        """Freeze every process; one that is not stored ends with the daemon, should that be killed."""
         async with container.lock:
             if container.paused:
                 raise Conflict(f"container {container.id} is already paused")
@@ -315,7 +317,8 @@ class Lifecycle:
                 raise Conflict(f"container {container.id} is not running")
             await self._launcher.freeze(container)
             container.state.status = Status.PAUSED
-            container.save_state(self._db)
+            if stored:
+                container.save_state(self._db)
             self._publish(container, "pause")
             await container.notify()
 

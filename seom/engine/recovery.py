@@ -67,12 +67,23 @@ async def _recover_running(engine: Engine, container: Container) -> None:
         container.state.pid = found.pid
         mounts.hold(container.definition.mounts, container.id, engine.volumes)
         await engine.networks.recover(container.member())
+        await asyncio.to_thread(_agree_on_pause, engine, container)
         lifecycle.resume_watch(container, found)
         return
     await asyncio.to_thread(_end, engine.containers.cgroup(container))
     await lifecycle.settle(
         container, found or ExitRecord(code=LOST_EXIT, finished_at_ns=now_ns(), oom_killed=False)
     )
+
+
+def _agree_on_pause(engine: Engine, container: Container) -> None:
+    """Paused is what the user was told; a killed daemon may have been about to change it, or to commit."""
+    cgroup = engine.containers.cgroup(container)
+    paused = container.state.status == Status.PAUSED
+    if cgroup.frozen() and not paused:
+        cgroup.thaw()
+    elif paused and not cgroup.frozen():
+        cgroup.freeze()
 
 
 def _end(cgroup: Cgroup) -> None:

@@ -15,7 +15,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 
@@ -153,9 +153,11 @@ def remove_bridge(route: RouteSocket, name: str, alias: str) -> None:
             route.execute([delete_link(link.index)])
 
 
-def plug_in(host: RouteSocket, namespace: Namespace, plug: Plug) -> None:
+def plug_in(host: RouteSocket, namespace: Namespace, plug: Plug, fresh: bool) -> None:
     """Connect a namespace to a network; afterwards packets flow. Raises OSError.
 
+    The kernel numbers interfaces itself (veth(4) heeds a peer's index only when the other end has one too):
+    in a fresh namespace one after another, as plug says; elsewhere the number is looked up.
     A half-made interface goes away with the namespace.
     """
     if isinstance(plug.uplink, Macvlan):
@@ -170,6 +172,9 @@ def plug_in(host: RouteSocket, namespace: Namespace, plug: Plug) -> None:
                 bring_up_port(plug.veth, kernel_has_ipv6(), plug.isolated, hairpin),
             ]
         )
+    link = None if fresh else find_link(namespace.route, plug.interface)
+    if link is not None:
+        plug = replace(plug, index=link.index)
     if any(address.version == 6 for address, _ in plug.addresses):
         inside(namespace.fd, lambda: allow_ipv6(plug.interface))
     namespace.route.execute(configure(plug))

@@ -139,7 +139,7 @@ class HostNetwork:
             if plugs:
                 with RouteSocket() as route:
                     for offset, plug in enumerate(plugs):
-                        plug_in(route, namespace, plug(namespace.next_index + offset))
+                        plug_in(route, namespace, plug(namespace.next_index + offset), fresh=True)
         except BaseException:
             namespace.close()
             raise
@@ -148,7 +148,7 @@ class HostNetwork:
     def add_plug(self, netns_fd: int, plug: MakePlug) -> None:
         """Connect a running container's namespace to one more network."""
         with opened(netns_fd) as namespace, RouteSocket() as route:
-            plug_in(route, namespace, plug(namespace.next_index))
+            plug_in(route, namespace, plug(namespace.next_index), fresh=False)
 
     def unplug(self, netns_fd: int, interface: str) -> None:
         """Remove an interface of a running container, its default routes with it; synchronous, 20 ms."""

@@ -237,6 +237,8 @@ def test_connect_and_disconnect_a_running_container(docker: DockerCli, network: 
     docker.out("network", "disconnect", network, f"{name}-c")
     assert set(docker.inspect(f"{name}-c")["NetworkSettings"]["Networks"]) == {"bridge"}
     assert docker.out("exec", f"{name}-c", "ls", "/sys/class/net").split() == ["eth0", "lo"]
+    docker.out("network", "connect", network, f"{name}-c")
+    assert docker.out("exec", f"{name}-c", "ls", "/sys/class/net").split() == ["eth0", "eth1", "lo"]
 
 
 def test_a_network_in_use_cannot_be_removed(docker: DockerCli, network: str, name: str) -> None:

@@ -133,6 +133,7 @@ def test_a_crash_leaves_work_done_or_undone(
 def tidy_up(daemon: PrivateDaemon) -> None:
     """Remove what the action may have left, by the ordinary commands, which must all work."""
     docker = daemon.docker
+    assert docker.out("exec", docker.out("ps", "-q"), "echo", "alive") == "alive"
     assert len(docker.out("ps", "-q").split()) == 1
     name = docker.out("ps", "--format", "{{.Names}}")
     if name != "bystander":
