@@ -52,6 +52,9 @@ def said(instruction: Instruction) -> dict[str, Any]:
         ("LABEL a.b=1 'c d'=e", {"labels": (KeyValue("a.b", "1"), KeyValue("'c d'", "e"))}),
         ("RUN echo  hello", {"command": Command(("echo  hello",), shell=True)}),
         ('RUN ["echo", "a b"]', {"command": Command(("echo", "a b"), shell=False)}),
+        ('RUN ["echo"] # comment', {"command": Command(("echo",), shell=False)}),
+        ('RUN [ "$a" = "b" ]', {"command": Command(('[ "$a" = "b" ]',), shell=True)}),
+        ('CMD ["\\ud800"]', {"command": Command(("\ufffd",), shell=False)}),
         ("RUN ['echo', 'a b']", {"command": Command(("['echo', 'a b']",), shell=True)}),
         ("RUN [ -f x ] && y", {"command": Command(("[ -f x ] && y",), shell=True)}),
         ("CMD", {"command": Command((), shell=True)}),
@@ -214,13 +217,23 @@ def test_a_mistake_is_rendered_with_an_excerpt() -> None:
     )
 
 
-def test_a_hint_says_what_to_do() -> None:
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("RUN a\n&& b", "does the line before lack a continuation character at its end?"),
+        ('CMD ["a",\n"b"]', "does the line before lack a continuation character at its end?"),
+        ("FROM debian # the base", "a comment needs a line of its own"),
+        ("FROM debian base", "write FROM IMAGE, or FROM IMAGE AS NAME"),
+        ("HEALTHCHECK --interval=5 CMD x", "write a unit behind the number: 30s, 1m30s, 500ms"),
+        ("SHELL /bin/bash", 'for instance SHELL ["/bin/bash", "-c"]'),
+        ("ENV a=b c", "a value with spaces needs quotes"),
+        ("RUN --network x", "write --network=VALUE"),
+    ],
+)
+def test_a_hint_says_what_to_do(text: str, hint: str) -> None:
     with pytest.raises(DockerfileError) as caught:
-        parse("FROM debian\nRUN a\n&& b")
-    assert (
-        caught.value.render().splitlines()[-1]
-        == "hint: does the line before lack a continuation character at its end?"
-    )
+        parse(f"FROM debian\n{text}")
+    assert caught.value.render().splitlines()[-1] == f"hint: {hint}"
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n"])

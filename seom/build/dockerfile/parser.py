@@ -180,7 +180,7 @@ def _read(statement: Statement) -> Instruction:
 
 
 def _unknown_hint(text: str) -> str:
-    if re.match(r"(&&|\|\||-)", text) is not None:
+    if not text[0].isalpha():
         return "does the line before lack a continuation character at its end?"
     return ""
 
@@ -197,7 +197,10 @@ def _from(statement: Statement) -> From:
             )
     elif len(words) != 1:
         raise DockerfileError(
-            "FROM requires either one or three arguments", hint="FROM IMAGE, or FROM IMAGE AS NAME"
+            "FROM requires either one or three arguments",
+            hint="a comment needs a line of its own"
+            if any(word.startswith("#") for word in words)
+            else "write FROM IMAGE, or FROM IMAGE AS NAME",
         )
     platform = statement.flags().text("platform")
     return From(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from seom.build.dockerfile.errors import DockerfileError
 
+_JSON = json.JSONDecoder()
 QUOTES = "\"'"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """What an escape in JSON can say, but no encoding can."""
@@ -88,12 +89,15 @@ def _take_flag(text: str, escape: str) -> tuple[str, str]:
 def parse_json_strings(text: str) -> tuple[str, ...] | None:
     """The strings of a JSON list; None if the text is not one and is to be taken as a shell would.
 
+    What follows the list is ignored, as Docker does: it may be a comment.
+
     Raises DockerfileError for a list with anything but strings in it.
     """
-    if not text.lstrip().startswith("["):
+    text = text.lstrip()
+    if not text.startswith("["):
         return None
     try:
-        values = json.loads(text)
+        values, _ = _JSON.raw_decode(text)
     except (ValueError, RecursionError):
         return None
     if not all(isinstance(value, str) for value in values):
