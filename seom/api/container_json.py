@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from seom.api.durations import ago
-from seom.containers.config import HostConfig
+from seom.containers.config import Config, HostConfig
 from seom.containers.security import apparmor_of, parse_security_options
 from seom.engine.container import Container, Health, Status, rfc3339
 from seom.engine.engine import Engine
 
 Json = dict[str, Any]
+
+# Docker leaves these members out when they say nothing; all others are shown as null.
+LEFT_OUT_WHEN_EMPTY = (
+    *("Annotations", "ArgsEscaped", "ExposedPorts", "Healthcheck", "Init", "MacAddress", "Mounts"),
+    *("NetworkDisabled", "Shell", "StopSignal", "StopTimeout", "StorageOpt", "Sysctls", "Tmpfs"),
+)
 
 
 def inspect_document(engine: Engine, container: Container, size: tuple[int, int] | None = None) -> Json:
@@ -39,7 +47,7 @@ def inspect_document(engine: Engine, container: Container, size: tuple[int, int]
             parse_security_options(container.host.security_opt), container.host.privileged
         ),
         "ExecIDs": sorted(container.exec_ids) or None,
-        "HostConfig": container.host,
+        "HostConfig": _without_empty(container.host),
         "GraphDriver": {
             "Name": "overlay2",
             "Data": {
@@ -50,12 +58,21 @@ def inspect_document(engine: Engine, container: Container, size: tuple[int, int]
             },
         },
         "Mounts": [mount.inspect() for mount in definition.mounts if mount.listed],
-        "Config": container.config,
+        "Config": _without_empty(container.config),
         "NetworkSettings": engine.networks.settings(container.member()),
     }
     if size is not None:
         document["SizeRw"], document["SizeRootFs"] = size
     return document
+
+
+def _without_empty(config: Config | HostConfig) -> Json:
+    members: Json = msgspec.to_builtins(config)
+    for name in LEFT_OUT_WHEN_EMPTY:
+        value = members.get(name)
+        if value in (None, "", [], {}) or (name == "ArgsEscaped" and not value):
+            members.pop(name, None)
+    return members
 
 
 def _logs_to_file(host: HostConfig) -> bool:

@@ -92,7 +92,9 @@ def _check_memory(host: HostConfig, update: bool, layout: Layout) -> list[str]:
             raise InvalidParameter(
                 f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100"
             )
-        if host.memory_swappiness != -1 and not supports("swappiness", layout):
+        if host.memory_swappiness == -1:
+            host.memory_swappiness = None
+        elif not supports("swappiness", layout):
             host.memory_swappiness = None
             text = NO_SUPPORT.format("memory swappiness capabilities,", "Memory swappiness discarded.")
             warnings.append(text)

@@ -132,7 +132,7 @@ def stats_document(id: str, name: str, sample: Sample, previous: Sample | None =
         id=id,
         read=sample.read,
         preread=previous.read if previous else NEVER,
-        pids_stats=PidsStats(used.pids_current, used.pids_limit or NO_LIMIT),
+        pids_stats=PidsStats(used.pids_current, used.pids_limit or (NO_LIMIT if used.unified else 0)),
         blkio_stats=BlockIoStats(
             _entries(used.io_bytes), None if used.unified else _entries(used.io_operations)
         ),
