@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from seom.build.copying import Copier, Rules
@@ -14,6 +15,7 @@ from seom.build.dockerfile.instructions import KeyValue, Label
 from seom.build.narration import Chapter, Narrator
 from seom.build.options import BuildOptions
 from seom.build.sources import Excluded
+from seom.build.squashing import apply_layers
 from seom.build.state import State, from_image, from_scratch, from_stage
 from seom.build.steps import StageExecution
 from seom.build.threads import run_to_end
@@ -115,7 +117,17 @@ class Building:
             for pull in self._images.values():
                 pull.cancel()
         self._warn_unused()
-        return self._stages[needed[-1].index].result()
+        state = self._stages[needed[-1].index].result()
+        return await self._squashed(state) if self.options.squash else state
+
+    async def _squashed(self, state: State) -> State:
+        base = replace(state, layers=state.layers[: state.base_layers])
+        above = self.layer_paths(replace(state, layers=state.layers[state.base_layers :]))
+
+        def squash() -> Layer | None:
+            return self.change_files(base, lambda copier: apply_layers(copier, above[::-1]))
+
+        return state.squashed(await run_to_end(squash))
 
     async def _run_stage(self, stage: Stage, chapter: Chapter, is_target: bool) -> State:
         execution = StageExecution(self, stage, chapter)

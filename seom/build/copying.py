@@ -122,7 +122,7 @@ class Copier:
         try:
             target = self.make_directories(destination)
             try:
-                self._content(found, target, "")
+                self.copy_content(found, target, "")
                 if not existed:
                     self._finish(f"/proc/self/fd/{target}", os.fstat(found), attributes_of=found, follow=True)
             finally:
@@ -130,7 +130,8 @@ class Copier:
         finally:
             os.close(found)
 
-    def _content(self, directory: int, target: int, prefix: str) -> None:
+    def copy_content(self, directory: int, target: int, prefix: str) -> None:
+        """All entries of one directory into another; prefix is the way to them from what is copied."""
         for name in sorted(os.listdir(directory)):
             path = prefix + name
             if self._rules.excluded(path):
@@ -165,7 +166,7 @@ class Copier:
         try:
             made = os.open(name, flags, dir_fd=target)
             try:
-                self._content(inner, made, path + "/")
+                self.copy_content(inner, made, path + "/")
                 self._finish(f"/proc/self/fd/{made}", os.fstat(inner), attributes_of=inner, follow=True)
             finally:
                 os.close(made)

@@ -87,17 +87,30 @@ class CommandRunner:
         container = self._container(command, layers)
         async with self._directories(container):
             begun(container.short_id)
-            code = await self._execute(container, tell)
-            if code:
-                raise CommandFailed(f"The command '{command.text}' returned a non-zero code: {code}", code)
-            lowers = self._engine.images.layer_paths_of(container.definition.diff_ids)
-            upper = container.directory / "upper"
+            try:
+                code = await self._execute(container, tell)
+            except BaseException:
+                await asyncio.shield(self._launcher.release(container))
+                raise
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._launcher.release(container))
+                if code == 0:
+                    packed = group.create_task(self._pack(container, command, lease, latest_mtime))
+        if code:
+            raise CommandFailed(f"The command '{command.text}' returned a non-zero code: {code}", code)
+        return packed.result()
 
-            def adopt() -> Layer | None:
-                skip = {*unused_mount_points(lowers, str(upper)), *_stubs(command.stubs, str(upper))}
-                return adopt_upper(self._engine.images.layers, upper, lease, skip, latest_mtime)
+    async def _pack(
+        self, container: Container, command: Command, lease: Lease, latest_mtime: int | None
+    ) -> Layer | None:
+        lowers = self._engine.images.layer_paths_of(container.definition.diff_ids)
+        upper = container.directory / "upper"
 
-            return await run_to_end(adopt)
+        def adopt() -> Layer | None:
+            skip = {*unused_mount_points(lowers, str(upper)), *_stubs(command.stubs, str(upper))}
+            return adopt_upper(self._engine.images.layers, upper, lease, skip, latest_mtime)
+
+        return await run_to_end(adopt)
 
     def _container(self, command: Command, layers: Sequence[Layer]) -> Container:
         config = msgspec.convert(msgspec.to_builtins(command.config), Config)
@@ -182,8 +195,6 @@ class CommandRunner:
             except BaseException:
                 await asyncio.shield(_kill(workload))
                 raise
-            finally:
-                await asyncio.shield(self._launcher.release(container))
 
 
 async def _kill(workload: Workload) -> None:

@@ -27,6 +27,8 @@ class State:
     history: tuple[History, ...] = ()
     parent: str = ""
     """The id of the image it began from; empty for scratch."""
+    base_layers: int = 0
+    """How many of the layers are the base image's."""
     created: str = ""
     author: str = ""
     command_set: bool = False
@@ -41,6 +43,19 @@ class State:
             layers=(*self.layers, layer) if layer else self.layers,
             history=(*self.history, step),
             created=step.created or "",
+        )
+
+    def squashed(self, layer: Layer | None) -> State:
+        """The state with all layers above the base image's replaced by one."""
+        kept = self.base.history or []
+        steps = [msgspec.structs.replace(step, empty_layer=True) for step in self.history[len(kept) :]]
+        merge = History(
+            created=self.created, comment="all layers of the build in one", empty_layer=layer is None
+        )
+        return replace(
+            self,
+            layers=(*self.layers[: self.base_layers], *([layer] if layer else [])),
+            history=(*kept, *steps, merge),
         )
 
     @property
@@ -108,6 +123,7 @@ def from_image(image: Image) -> State:
         layers=image.layers,
         history=tuple(image.config.history or ()),
         parent=image.id,
+        base_layers=len(image.layers),
         created=image.config.created or "",
         author=image.config.author,
     )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.harness.building import ClassicBuilder, tar_of, write_context
+from tests.harness.daemon import PrivateDaemon
 from tests.harness.docker_cli import DockerCli
 from tests.harness.http_client import ApiClient
 
@@ -210,6 +215,50 @@ def test_add_unpacks_local_archives(
     assert run(docker, name, "stat", "-c", "%s", "/kept") == str(len(archive))
 
 
+def test_add_fetches_urls_and_checks_their_digest(
+    daemon: PrivateDaemon, build: ClassicBuilder, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served/file.txt").write_text("fetched")
+    with serve(daemon, tmp_path / "served") as url:
+        digest = hashlib.sha256(b"fetched").hexdigest()
+        context = write_context(
+            tmp_path / "good",
+            f"FROM busybox\nADD --checksum=sha256:{digest} {url}/file.txt /a/\nADD {url}/file.txt /b\n",
+        )
+        build.succeed(context, "-t", name)
+        bad = write_context(
+            tmp_path / "bad", f"FROM busybox\nADD --checksum=sha256:{'0' * 64} {url}/file.txt /a\n"
+        )
+        assert "digest mismatch" in build(bad).stderr
+        missing = write_context(tmp_path / "missing", f"FROM busybox\nADD {url}/nothing /a\n")
+        assert "answers 404" in build(missing).stderr
+    shown = run(daemon.docker, name, "sh", "-c", "cat /a/file.txt /b; stat -c ' %a' /b")
+    assert shown == "fetchedfetched 600"
+
+
+@contextmanager
+def serve(daemon: PrivateDaemon, folder: Path) -> Iterator[str]:
+    """A web server beside the daemon; yields its address."""
+    program = (
+        "import http.server as h, functools, sys; "
+        "s = h.ThreadingHTTPServer(('127.0.0.1', 0), "
+        "functools.partial(h.SimpleHTTPRequestHandler, directory=sys.argv[1])); "
+        "print(s.server_port, flush=True); s.serve_forever()"
+    )
+    process = daemon.network.popen(
+        [sys.executable, "-c", program, folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
 def test_run_mounts_are_there_for_the_command_and_leave_no_trace(
     docker: DockerCli, build: ClassicBuilder, tmp_path: Path, name: str
 ) -> None:
@@ -294,6 +343,30 @@ def test_pruning_the_cache_gives_its_bytes_back(
     assert not mine()[0]["Shared"]
     docker.out("builder", "prune", "--force")
     assert mine() == []
+
+
+def test_squash_leaves_one_layer_and_the_same_files(
+    docker: DockerCli, build: ClassicBuilder, api: ApiClient, tmp_path: Path, name: str
+) -> None:
+    context = write_context(
+        tmp_path,
+        """
+        FROM busybox
+        RUN mkdir /d && echo 1 > /d/one && echo 2 > /d/two && ln /d/two /d/linked
+        RUN rm /d/one /bin/vi && rm -r /home && mkdir /home && echo new > /home/new
+        RUN rm -r /d && echo file > /d && ln -s /d /link
+        """,
+    )
+    build.succeed(context, "-t", name)
+    script = "ls -l /d /home /link | cut -c1-10; cat /d /link /home/new; ls /bin | wc -l"
+    expected = run(docker, name, "sh", "-c", script)
+    layers = len(docker.inspect("busybox", "image")["RootFS"]["Layers"])
+    archive = tar_of({"Dockerfile": (context / "Dockerfile").read_text()})
+    headers = {"Content-Type": "application/x-tar"}
+    answer = api.request("POST", "/build", archive, query={"t": name, "squash": "1"}, headers=headers)
+    assert b"Successfully built" in answer.body, answer.body
+    assert len(docker.inspect(name, "image")["RootFS"]["Layers"]) == layers + 1
+    assert run(docker, name, "sh", "-c", script) == expected
 
 
 def test_buildkit_clients_are_told_what_to_do(api: ApiClient) -> None:
