@@ -54,11 +54,10 @@ class _Handlers:
         self._builds = builds
 
     async def build(self, request: web.Request) -> web.StreamResponse:
-        """Build an image from the context in the body."""
+        """Build an image from the context in the body, or with check=1 only look at its Dockerfile."""
         options = build_options(request)
-        return await stream_progress(
-            request, lambda report: self._builds.build(request_body(request), options, report)
-        )
+        work = self._builds.check if flag(request, "check") else self._builds.build
+        return await stream_progress(request, lambda report: work(request_body(request), options, report))
 
     async def prune(self, request: web.Request) -> web.Response:
         """Remove records of the build cache."""

@@ -13,6 +13,7 @@ import msgspec
 from seom.build.building import Building
 from seom.build.cache import BuildCache, Record, prunable
 from seom.build.cache_mounts import CacheMounts
+from seom.build.checking import check
 from seom.build.options import BuildOptions
 from seom.build.workspace import MOUNTS, Workspace, remove_leftovers
 from seom.engine.engine import Engine
@@ -61,6 +62,16 @@ class Builds:
             await asyncio.shield(asyncio.to_thread(workspace.close))
         self._announce(image, options, report)
         return image
+
+    async def check(self, context: AsyncIterable[bytes], options: BuildOptions, report: Report) -> None:
+        """Report what lint finds in the context's Dockerfile. Raises ChecksFailed if that is anything."""
+        workspace = await asyncio.to_thread(Workspace, self.folder)
+        try:
+            with full_disk_explained(self.folder):
+                await consume(context, workspace.receive)
+            check(workspace, options, self.engine.images.store, report)
+        finally:
+            await asyncio.shield(asyncio.to_thread(workspace.close))
 
     def _announce(self, image: Image, options: BuildOptions, report: Report) -> None:
         if options.quiet:

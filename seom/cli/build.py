@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def _build(invocation: Invocation) -> int:
     options = invocation.options
-    pieces, dockerfile = _context(invocation.arguments[0], options.text("file"))
+    check = options.on("check")
+    pieces, dockerfile = _context(invocation.arguments[0], options.text("file"), bare=check)
     response = invocation.client.call(
         "POST",
         "/build",
@@ -28,7 +29,9 @@ def _build(invocation: Invocation) -> int:
         headers={"Content-Type": "application/x-tar", **_accounts()},
         content=pieces,
     )
-    image_id = _show(response.documents(), options)
+    image_id = _show(response.documents(), "plain" if check else options.text("progress"), options)
+    if check:
+        return 0
     if path := options.text("iidfile"):
         with open(path, "w", encoding="ascii") as file:
             file.write(image_id)
@@ -37,8 +40,8 @@ def _build(invocation: Invocation) -> int:
     return 0
 
 
-def _context(path: str, dockerfile: str) -> tuple[Iterator[bytes], str]:
-    """The tar stream to send, and the Dockerfile's name in it."""
+def _context(path: str, dockerfile: str, *, bare: bool) -> tuple[Iterator[bytes], str]:
+    """The tar stream to send, and the Dockerfile's name in it; bare: without the other files."""
     from seom.cli import build_context
 
     if path == "-":
@@ -49,7 +52,7 @@ def _context(path: str, dockerfile: str) -> tuple[Iterator[bytes], str]:
         )
     if not os.path.isdir(path):
         raise CommandError(f'unable to prepare context: path "{path}" not found')
-    return build_context.from_folder(path, dockerfile)
+    return build_context.from_folder(path, dockerfile, bare=bare)
 
 
 def _parameters(options: Options, dockerfile: str) -> dict[str, object]:
@@ -61,6 +64,7 @@ def _parameters(options: Options, dockerfile: str) -> dict[str, object]:
     return {
         "t": options.each("tag"),
         "dockerfile": dockerfile,
+        "check": options.on("check"),
         "buildargs": arguments,
         "labels": labels,
         "target": options.text("target"),
@@ -86,12 +90,12 @@ def _accounts() -> dict[str, str]:
     return {"X-Registry-Config": credentials.encode_auth(known)} if known else {}
 
 
-def _show(messages: Iterable[dict[str, Any]], options: Options) -> str:
+def _show(messages: Iterable[dict[str, Any]], progress: str, options: Options) -> str:
     """Show a build until its end; returns the image id. Raises CommandError with the command's code."""
     from seom.cli.build_progress import display_for
 
     image_id = ""
-    display = display_for(options.text("progress"), quiet=options.on("quiet"))
+    display = display_for(progress, quiet=options.on("quiet"))
     for message in messages:
         if "errorDetail" in message or "error" in message:
             detail = message.get("errorDetail") or {"message": message["error"]}
@@ -134,6 +138,7 @@ BUILD = Command(
     (
         Flag("add-host", "list", 'Add a custom host-to-IP mapping ("host:ip")'),
         Flag("build-arg", "list", "Set build-time variables"),
+        Flag("check", "bool", "Look for mistakes in the Dockerfile, without building anything"),
         Flag(
             "file",
             "string",

@@ -39,11 +39,14 @@ def from_stdin(dockerfile: str) -> tuple[Iterator[bytes], str]:
     return produce(lambda stream: _write(stream, "", IgnoreRules(), {"Dockerfile": content})), "Dockerfile"
 
 
-def from_folder(folder: str, dockerfile: str) -> tuple[Iterator[bytes], str]:
-    """A folder. Raises CommandError when there is no Dockerfile, or .dockerignore has a bad pattern."""
+def from_folder(folder: str, dockerfile: str, *, bare: bool = False) -> tuple[Iterator[bytes], str]:
+    """A folder; with bare nothing of it but the Dockerfile and what names ignored files.
+
+    Raises CommandError when there is no Dockerfile, or .dockerignore has a bad pattern.
+    """
     if dockerfile == "-":
         content = sys.stdin.buffer.read()
-        return _stream(folder, "", {FOREIGN_NAME: content}), FOREIGN_NAME
+        return _stream(folder, "", {FOREIGN_NAME: content}, bare=bare), FOREIGN_NAME
     path = dockerfile or os.path.join(folder, "Dockerfile")
     try:
         with open(path, "rb") as file:
@@ -55,13 +58,19 @@ def from_folder(folder: str, dockerfile: str) -> tuple[Iterator[bytes], str]:
         ) from None
     inside = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
     if inside.startswith("../"):
-        return _stream(folder, path, {FOREIGN_NAME: content}), FOREIGN_NAME
-    return _stream(folder, path, {}, always=inside), inside
+        return _stream(folder, path, {FOREIGN_NAME: content}, bare=bare), FOREIGN_NAME
+    return _stream(folder, path, {}, inside, bare), inside
 
 
-def _stream(folder: str, dockerfile: str, extra: dict[str, bytes], always: str = "") -> Iterator[bytes]:
+def _stream(
+    folder: str, dockerfile: str, extra: dict[str, bytes], inside: str = "", bare: bool = False
+) -> Iterator[bytes]:
     rules = _rules(folder, dockerfile)
-    return produce(lambda stream: _write(stream, folder, rules, extra, {always, ".dockerignore"}))
+    always = {inside, ".dockerignore"}
+    if bare:
+        rules = IgnoreRules("**")
+        always.add(f"{inside}.dockerignore")
+    return produce(lambda stream: _write(stream, folder, rules, extra, always))
 
 
 def _rules(folder: str, dockerfile: str) -> IgnoreRules:

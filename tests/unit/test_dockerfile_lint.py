@@ -271,3 +271,10 @@ def test_a_finding_is_rendered_with_its_place() -> None:
         "--------------------"
     )
     assert Rule.StageNameCasing.url.endswith("/rule/stage-name-casing/")
+
+
+def test_an_argument_of_the_build_chooses_rules_before_the_directive() -> None:
+    dockerfile = parse("# check=skip=all\nFROM a\nCMD b")
+    assert lint(dockerfile) == []
+    context = Context(given={"BUILDKIT_DOCKERFILE_CHECK": "skip=StageNameCasing"})
+    assert [finding.rule for finding in lint(dockerfile, context)] == [Rule.JSONArgsRecommended]

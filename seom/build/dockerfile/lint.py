@@ -33,6 +33,9 @@ from seom.dockerignore import IgnoreRules
 from seom.errors import InvalidParameter
 from seom.oci.reference import parse_reference
 
+CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
+"""An argument of a build that goes before the check directive."""
+
 _RESERVED_STAGES = {"context", "scratch"}
 _PLATFORM_ARGUMENTS = tuple(
     f"{prefix}{suffix}"
