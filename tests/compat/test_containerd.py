@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from seom.linux.cgroup import Cgroup
 from tests.harness.images import busybox_archive
 
 RUNTIME = Path(sys.executable).with_name("seom-runtime")
@@ -69,6 +70,7 @@ class Containerd:
         assert self.process.stderr is not None
         self.process.stderr.read()
         self.process.wait(timeout=30)
+        Cgroup(self.namespace).remove()  # containerd puts its containers there
 
 
 @pytest.fixture(scope="module")
