@@ -65,8 +65,9 @@ class Context:
 
 def lint(dockerfile: Dockerfile, context: Context | None = None) -> list[Finding]:
     """What the rules that the Dockerfile does not skip find, in the order of its lines."""
-    checks = parse_checks(dockerfile.directives.check)
-    return [finding for finding in find_all(dockerfile, context or Context()) if checks.wants(finding.rule)]
+    context = context or Context()
+    checks = parse_checks(context.given.get(CHECK_ARGUMENT, dockerfile.directives.check))
+    return [finding for finding in find_all(dockerfile, context) if checks.wants(finding.rule)]
 
 
 def find_all(dockerfile: Dockerfile, context: Context) -> list[Finding]:
