@@ -157,7 +157,7 @@ class Building:
         wanted = parse_platform(platform) if platform else self.platform
         if base == SCRATCH:
             return from_scratch(wanted), ()
-        image = await self._image(base, wanted, chapter.message)
+        image = await self._image(base, wanted, bool(platform), chapter.message)
         return from_image(image), image.config.execution.on_build or ()
 
     def _warn_unused(self) -> None:
@@ -169,22 +169,25 @@ class Building:
 
     # Images
 
-    async def _image(self, name: str, platform: Platform, report: Report) -> Image:
-        """A base image, pulled when it is not here (or when that was asked for); once in a build."""
+    async def _image(self, name: str, platform: Platform, explicit: bool, report: Report) -> Image:
+        """A base image, pulled when it is not here (or when that was asked for); once in a build.
+
+        An image of another platform that is here will do unless the platform was asked for.
+        """
         key = (name, str(platform))
         if key not in self._images:
-            self._images[key] = asyncio.ensure_future(self._fetch(name, platform, report))
+            self._images[key] = asyncio.ensure_future(self._fetch(name, platform, explicit, report))
         image = await asyncio.shield(self._images[key])
         for layer in image.layers:
             self.lease.hold(layer.diff_id, layer.blob)
         return image
 
-    async def _fetch(self, name: str, platform: Platform, report: Report) -> Image:
+    async def _fetch(self, name: str, platform: Platform, explicit: bool, report: Report) -> Image:
         images = self.engine.images
         if not self.options.pull:
             try:
                 found = images.store.resolve(name)
-                if matches(found.config.platform, platform) or not self.options.platform:
+                if matches(found.config.platform, platform) or not (explicit or self.options.platform):
                     return found
             except NotFound:
                 pass
@@ -209,7 +212,7 @@ class Building:
             state = await asyncio.shield(self._stages[stage.index])
             layers = self.layer_paths(state)
         else:
-            image = await self._image(origin, self.platform, self._report)
+            image = await self._image(origin, self.platform, False, self._report)
             layers = self.engine.images.layer_paths(image)
         return await run_to_end(lambda: self.workspace.tree(layers))
 

@@ -15,6 +15,8 @@ from seom.build.cache import BuildCache, Record, prunable
 from seom.build.cache_mounts import CacheMounts
 from seom.build.checking import check
 from seom.build.options import BuildOptions
+from seom.build.state import State
+from seom.build.threads import run_to_end
 from seom.build.workspace import MOUNTS, Workspace, remove_leftovers
 from seom.engine.engine import Engine
 from seom.engine.full_disk import full_disk_explained
@@ -23,6 +25,7 @@ from seom.images.progress import Message, Report
 from seom.images.store import Image, NewImage
 from seom.oci.descriptor import digest_of
 from seom.oci.image_config import encode_image_config
+from seom.storage.leases import Lease
 
 
 class BuildResult(msgspec.Struct, frozen=True):
@@ -38,6 +41,7 @@ class Builds:
         """Deletes what builds of an earlier daemon left."""
         self.engine = engine
         self.folder = engine.settings.data_root / "builds"
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         remove_leftovers(self.folder)
         self.cache = BuildCache(engine.db, engine.images.store)
         self.cache_mounts = CacheMounts(engine.db, self.folder / MOUNTS)
@@ -53,11 +57,7 @@ class Builds:
                 tell = _silent if options.quiet else report
                 building = Building(self, options, workspace, lease, tell)
                 state = await building.run()
-                document = encode_image_config(state.document())
-                image_id = digest_of(document)
-                lease.hold(image_id)
-                await asyncio.to_thread(self.engine.images.blobs.add, document, image_id)
-                image = self.engine.images.add_built(NewImage(image_id, document, state.layers), options.tags)
+                image = await self._record(state, options, lease)
         finally:
             await asyncio.shield(asyncio.to_thread(workspace.close))
         self._announce(image, options, report)
@@ -72,6 +72,16 @@ class Builds:
             check(workspace, options, self.engine.images.store, report)
         finally:
             await asyncio.shield(asyncio.to_thread(workspace.close))
+
+    async def _record(self, state: State, options: BuildOptions, lease: Lease) -> Image:
+        """The image of a state, with its names; one that is there already gets the names only."""
+        images = self.engine.images
+        document = encode_image_config(state.document())
+        image_id = digest_of(document)
+        lease.hold(image_id)
+        if not images.store.exists(image_id):
+            await run_to_end(lambda: images.blobs.add(document, image_id))
+        return images.add_built(NewImage(image_id, document, state.layers), options.tags)
 
     def _announce(self, image: Image, options: BuildOptions, report: Report) -> None:
         if options.quiet:

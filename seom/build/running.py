@@ -36,6 +36,8 @@ from seom.storage.leases import Lease
 
 _READ_BYTES = 65536
 _KILL_TIMEOUT_S = 10.0
+LARGEST_OUTPUT_BYTES = 16 << 20
+"""Of one command; what comes after is not shown."""
 
 
 class CommandFailed(InvalidParameter):
@@ -207,8 +209,12 @@ async def _kill(workload: Workload) -> None:
 
 
 async def _pass_lines(sock: socket.socket, tell: Callable[[str], None]) -> None:
-    """Output as it comes, cut at line ends as far as there are any."""
+    """Output as it comes, cut at line ends as far as there are any; too much of it is dropped.
+
+    A command must be able to write on, however slowly the client reads what waits for it here.
+    """
     loop = asyncio.get_running_loop()
+    tell = _Clipped(tell)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     line = ""
     while data := await loop.sock_recv(sock, _READ_BYTES):
@@ -223,6 +229,21 @@ async def _pass_lines(sock: socket.socket, tell: Callable[[str], None]) -> None:
     line += decoder.decode(b"", final=True)
     if line:
         tell(line)
+
+
+class _Clipped:
+    """Passes text on up to LARGEST_OUTPUT_BYTES, then says so and passes nothing."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._left = LARGEST_OUTPUT_BYTES
+
+    def __call__(self, text: str) -> None:
+        if self._left > 0:
+            self._tell(text)
+            self._left -= len(text)
+            if self._left <= 0:
+                self._tell(f"[output clipped, log limit {LARGEST_OUTPUT_BYTES >> 20}MiB reached]\n")
 
 
 def _stubs(paths: Sequence[str], upper: str) -> set[bytes]:

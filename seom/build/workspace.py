@@ -120,7 +120,6 @@ class Workspace:
 
 def remove_leftovers(builds: Path) -> None:
     """Delete what builds of an earlier run left; only before the first one of this run."""
-    if builds.exists():
-        for entry in builds.iterdir():
-            if entry.name != MOUNTS:
-                shutil.rmtree(entry, ignore_errors=True)
+    for entry in builds.iterdir():
+        if entry.name != MOUNTS:
+            shutil.rmtree(entry, ignore_errors=True)

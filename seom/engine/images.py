@@ -284,9 +284,11 @@ class Images:
 
     def add_built(self, made: NewImage, tags: Sequence[Reference]) -> Image:
         """Record an image that a build has made; its content is stored, and held by a lease."""
-        self.store.add(made)
+        if not self.store.exists(made.id):
+            self.store.add(made)
         for tag in tags:
-            self.tag(made.id, tag)
+            if self.store.find(tag) != made.id:
+                self.tag(made.id, tag)
         self._in_background(self._settle())
         return self.store.get(made.id)
 

@@ -21,9 +21,10 @@ from tests.harness.http_client import ApiClient
 
 @pytest.fixture
 def build(docker: DockerCli, name: str) -> Iterator[ClassicBuilder]:
-    """The builder; the image called like the test is removed after it."""
+    """The builder; the image called like the test is removed after it, and those without a name."""
     yield ClassicBuilder(docker)
     docker("rmi", "--force", name)
+    docker("image", "prune", "--force")
 
 
 def run(docker: DockerCli, image: str, *command: str) -> str:

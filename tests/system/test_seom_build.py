@@ -18,6 +18,7 @@ def seom(daemon: PrivateDaemon, tmp_path: Path, name: str) -> Iterator[SeomCli]:
     seom = SeomCli(daemon.socket, tmp_path / "config")
     yield seom
     seom("rmi", "-f", name)
+    seom("image", "prune", "-f")
 
 
 def test_ignored_files_stay_at_home(seom: SeomCli, tmp_path: Path, name: str) -> None:
