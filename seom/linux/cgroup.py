@@ -45,6 +45,7 @@ class Layout:
         self.v1 = v1
         self.v2 = v2
         self.v2_controllers = v2_controllers
+        self._has: dict[str, bool] = {}
 
     @property
     def unified(self) -> bool:
@@ -60,11 +61,23 @@ class Layout:
 
     def has(self, file: str) -> bool:
         """Does this host have a control file of this name in the groups that one creates?"""
-        if self.unified:
-            assert self.v2 is not None
-            return file.split(".")[0] in self.v2_controllers
+        if file not in self._has:
+            self._has[file] = self._has_v2(file) if self.unified else self._has_v1(file)
+        return self._has[file]
+
+    def _has_v1(self, file: str) -> bool:
         root = self.v1.get(file.split(".")[0])
         return root is not None and os.path.exists(f"{root}/{file}")
+
+    def _has_v2(self, file: str) -> bool:
+        """The root itself has no limits: look into a group of somebody else, if there is one."""
+        controller = file.split(".")[0]
+        if controller not in self.v2_controllers:
+            return False
+        if controller not in read_control(f"{self.v2}/cgroup.subtree_control", missing="").split():
+            return True
+        groups = [entry.path for entry in os.scandir(self.v2 or "/") if entry.is_dir()]
+        return not groups or any(os.path.exists(f"{group}/{file}") for group in groups)
 
 
 def parse_layout(mountinfo: str) -> Layout:
@@ -152,7 +165,7 @@ class Cgroup:
             enabled = read_control(f"{parent}/cgroup.subtree_control").split()
             missing = " ".join(f"+{name}" for name in wanted if name not in enabled)
             if missing:
-                write_control(f"{parent}/cgroup.subtree_control", missing)
+                _enable_controllers(parent, missing)
 
     def join_v1(self) -> None:
         """Put the calling thread into the v1 groups (a no-op on v2). Costs 0.05 ms each."""
@@ -301,6 +314,27 @@ class Cgroup:
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, 0.05)
             folders = busy
+
+
+def _enable_controllers(folder: str, controllers: str) -> None:
+    """Hand controllers down to the groups in a folder.
+
+    Only the true root may have processes beside them. What looks like the root inside a container is
+    an ordinary group, whose processes have to move to one of their own first (EBUSY).
+    """
+    try:
+        write_control(f"{folder}/cgroup.subtree_control", controllers)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        leaf = f"{folder}/init"
+        _make_folder(leaf)
+        for pid in read_control(f"{folder}/cgroup.procs").split():
+            try:
+                write_control(f"{leaf}/cgroup.procs", pid)
+            except ProcessLookupError:
+                pass
+        write_control(f"{folder}/cgroup.subtree_control", controllers)
 
 
 def _create_cpuset(root: str, path: str) -> None:

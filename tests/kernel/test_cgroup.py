@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from seom.containers.limits import cgroup_settings, device_rules
+from seom.linux import namespaces
 from seom.linux.cgroup import Cgroup, host_layout
 from seom.linux.cgroup_files import read_control
 from seom.linux.cgroup_stats import read_stats
+from seom.linux.mount import MS_PRIVATE, set_propagation
 from seom.oci.runtime_spec import CpuLimits, DeviceRule, MemoryLimits, PidsLimit, Resources
 
 pytestmark = pytest.mark.skipif(
@@ -172,3 +176,31 @@ def test_devices_are_denied_unless_allowed(cgroup: Cgroup) -> None:
     cgroup.allow_devices(device_rules(Resources(devices=[DeviceRule(allow=True)])))
     process = start(cgroup, "sh", "-c", script)
     assert b"kmsg-write" in process.communicate()[0]
+
+
+NESTED = """
+import os, subprocess, sys
+from seom.linux import namespaces
+from seom.linux.cgroup import Cgroup, Layout
+subprocess.run(["mount", "-t", "cgroup2", "none", sys.argv[1]], check=True)
+controllers = frozenset(open(f"{sys.argv[1]}/cgroup.controllers").read().split())
+layout = Layout({}, sys.argv[1], controllers)
+group = Cgroup("seom-inner/one", layout)
+group.create()
+group.apply([("pids.max", "7")])
+print(open(f"{sys.argv[1]}/seom-inner/one/pids.max").read().strip(), open("/proc/self/cgroup").read().strip())
+group.remove()
+"""
+
+
+@pytest.mark.skipif(not host_layout().unified, reason="only where cgroup v2 has the controllers")
+def test_a_nested_v2_root_with_processes_of_its_own_is_made_room_in(cgroup: Cgroup, tmp_path: Path) -> None:
+    def nest() -> None:
+        enter(cgroup)
+        namespaces.unshare(namespaces.CLONE_NEWCGROUP | namespaces.CLONE_NEWNS)
+        set_propagation("/", MS_PRIVATE)
+
+    done = subprocess.run(
+        [sys.executable, "-c", NESTED, str(tmp_path)], capture_output=True, text=True, preexec_fn=nest
+    )
+    assert done.stdout.split() == ["7", "0::/init"], done.stderr
