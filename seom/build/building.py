@@ -57,12 +57,7 @@ class Building:
         self.given = {name: value for name, value in options.build_args.items() if value is not None}
         self.epoch = _epoch(self.given.get(EPOCH_ARGUMENT, ""))
         self.platform = parse_platform(options.platform) if options.platform else host_platform()
-        self.dockerfile = self._parse()
-        self.global_arguments: Mapping[str, str] = global_arguments(
-            self.dockerfile,
-            self.given,
-            platform_arguments(host_platform(), self.platform, options.target),
-        )
+        self.dockerfile, self.global_arguments = self._read()
         self.used_arguments: set[str] = set()
         self._stages: dict[int, asyncio.Task[State]] = {}
         self._images: dict[tuple[str, str], asyncio.Task[Image]] = {}
@@ -70,15 +65,18 @@ class Building:
 
     # Reading
 
-    def _parse(self) -> Dockerfile:
+    def _read(self) -> tuple[Dockerfile, Mapping[str, str]]:
+        """The Dockerfile, and the values of its global arguments."""
         name = self.options.dockerfile
         content = self.workspace.read_context(name, LARGEST_DOCKERFILE_BYTES)
         if content is None:
             raise InvalidParameter(f"Cannot locate specified Dockerfile: {name}")
         if not content.strip():
             raise InvalidParameter(f"the Dockerfile ({name}) cannot be empty")
+        predefined = platform_arguments(host_platform(), self.platform, self.options.target)
         try:
-            return parse(content.decode("utf-8", "replace"))
+            dockerfile = parse(content.decode("utf-8", "replace"))
+            return dockerfile, global_arguments(dockerfile, self.given, predefined)
         except DockerfileError as error:
             raise InvalidParameter(error.render(name)) from error
 
@@ -152,8 +150,6 @@ class Building:
             return from_stage(state), state.config.on_build or ()
         scope = Scope(self.global_arguments, self.dockerfile.escape)
         base, platform = scope.word(stage.base), scope.word(stage.platform)
-        if not base:
-            raise DockerfileError(f"base name ({stage.base}) should not be blank", location=stage.location)
         wanted = parse_platform(platform) if platform else self.platform
         if base == SCRATCH:
             return from_scratch(wanted), ()

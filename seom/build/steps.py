@@ -116,9 +116,11 @@ class StageExecution:
     # ARG
 
     async def add_labels(self, labels: Label, state: State) -> State:
-        """The labels that the client wants."""
+        """The labels that the client wants, as they are: their words are none of the Dockerfile's."""
         self._chapter.step(labels.original)
-        return await self._located(labels, state)
+        change = change_of(labels, state)
+        assert change is not None
+        return await self.step(state, change)
 
     def _declare(self, instruction: Arg, scope: Scope) -> Arg:
         """Give the arguments their values: from the client, the default, or the global one."""

@@ -69,3 +69,17 @@ def test_a_mount_without_a_target_is_the_working_directory(
     )
     build.succeed(context, "-t", name)
     assert docker.out("run", "--rm", name, "cat", "/listing") == "inner"
+
+
+def test_labels_of_the_client_are_taken_as_they_are(
+    docker: DockerCli, build: ClassicBuilder, tmp_path: Path, name: str
+) -> None:
+    build.succeed(write_context(tmp_path, "FROM busybox\n"), "-t", name, "--label", "a=$PATH 'b\"")
+    assert docker.out("image", "inspect", "--format", '{{index .Config.Labels "a"}}', name) == "$PATH 'b\""
+
+
+def test_a_base_without_a_name_is_refused_with_the_line(build: ClassicBuilder, tmp_path: Path) -> None:
+    done = build(write_context(tmp_path, "ARG BASE\nFROM $BASE\n"))
+    assert done.returncode == 1
+    assert "   2 | >>> FROM $BASE" in done.stderr
+    assert "base name ($BASE) should not be blank" in done.stderr

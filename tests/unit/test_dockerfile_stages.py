@@ -50,6 +50,8 @@ def test_a_target_needs_what_it_is_made_from(target: str, expected: list[str]) -
         ("FROM a AS x\nRUN --mount=from=x,target=/y z", "circular dependency detected on stage: x", 2),
         ("FROM a\nCOPY --from=0 a b", "circular dependency detected on stage: 0", 2),
         ("FROM a\nCOPY --from=1 a b", "invalid stage index 1", 2),
+        ("ARG x\nFROM $x", "base name ($x) should not be blank", 2),
+        ("ARG x\nFROM ${x", "failed to process \"${x\": syntax error: missing '}'", 2),
     ],
 )
 def test_impossible_dependencies_are_named_with_their_line(text: str, message: str, line: int) -> None:

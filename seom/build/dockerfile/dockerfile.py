@@ -80,8 +80,15 @@ class Dockerfile:
 
     def base_stage(self, stage: Stage, variables: Mapping[str, str]) -> Stage | None:
         """The stage that another begins from; None if its base is an image. variables are global."""
-        base = Scope(variables, self.escape).word(stage.base)
+        base = self.base_name(stage, variables)
         return None if _is_number(base) else self.stage_before(base, stage.index)
+
+    def base_name(self, stage: Stage, variables: Mapping[str, str]) -> str:
+        """What a stage begins from, with the global arguments replaced; raises DockerfileError."""
+        try:
+            return Scope(variables, self.escape).word(stage.base)
+        except DockerfileError as error:
+            raise error.at(stage.start.location, self.text) from None
 
     def origin_stage(self, origin: str, index: int) -> Stage | None:
         """The stage that --from or from= means in the stage with an index; None for an image or context.
@@ -98,6 +105,13 @@ class Dockerfile:
         """The stages that one needs itself, in their order, and where it says so; raises DockerfileError."""
         found: dict[int, Location] = {}
         origins = list(stage.origins)
+        if not self.base_name(stage, variables):
+            raise DockerfileError(
+                f"base name ({stage.base}) should not be blank",
+                location=stage.start.location,
+                source=self.text,
+                hint="give the argument a default where it is declared, or a value with --build-arg",
+            )
         base = self.base_stage(stage, variables)
         if base is not None:
             found[base.index] = stage.start.location
