@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from seom.build.checking import refuse_findings
 from seom.build.copying import Copier, Rules
 from seom.build.dockerfile import Dockerfile, DockerfileError, Scope, Stage, parse
 from seom.build.dockerfile.arguments import PROXY_ARGUMENTS, global_arguments, platform_arguments
@@ -76,6 +77,8 @@ class Building:
         predefined = platform_arguments(host_platform(), self.platform, self.options.target)
         try:
             dockerfile = parse(content.decode("utf-8", "replace"))
+            images = self.engine.images.store
+            refuse_findings(dockerfile, self.workspace, self.options, images, self._report)
             return dockerfile, global_arguments(dockerfile, self.given, predefined)
         except DockerfileError as error:
             raise InvalidParameter(error.render(name)) from error

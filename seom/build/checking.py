@@ -1,4 +1,4 @@
-"""`seom build --check`: what lint finds in a Dockerfile, without building anything."""
+"""What lint finds in a Dockerfile: shown by `seom build --check`, and an error with "# check=error=true"."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from seom.build.dockerfile import Dockerfile, DockerfileError, Scope, parse
 from seom.build.dockerfile.arguments import global_arguments, platform_arguments
-from seom.build.dockerfile.lint import Context, lint
+from seom.build.dockerfile.lint import Context, chosen_checks, lint
 from seom.build.options import BuildOptions
 from seom.build.workspace import Workspace
 from seom.dockerignore import IgnoreRules
@@ -42,6 +42,23 @@ def check(workspace: Workspace, options: BuildOptions, images: ImageStore, repor
     report(Message(stream="Check complete, no warnings found.\n"))
 
 
+def refuse_findings(
+    dockerfile: Dockerfile, workspace: Workspace, options: BuildOptions, images: ImageStore, report: Report
+) -> None:
+    """What "# check=error=true" asks of a build: raises ChecksFailed if lint finds anything.
+
+    Raises DockerfileError for a malformed directive.
+    """
+    if not chosen_checks(dockerfile, _given(options)).error:
+        return
+    findings = lint(dockerfile, _context(dockerfile, workspace, options, images))
+    for finding in findings:
+        report(Message(stream=f"{finding.render(dockerfile.text, options.dockerfile)}\n\n"))
+    if findings:
+        names = dict.fromkeys(finding.rule.name for finding in findings)
+        raise ChecksFailed(f"lint violation found for rules: {', '.join(names)}")
+
+
 def _read(workspace: Workspace, name: str) -> str:
     content = workspace.read_context(name, LARGEST_FILE_BYTES)
     if content is None:
@@ -52,7 +69,7 @@ def _read(workspace: Workspace, name: str) -> str:
 def _context(
     dockerfile: Dockerfile, workspace: Workspace, options: BuildOptions, images: ImageStore
 ) -> Context:
-    given = {name: value for name, value in options.build_args.items() if value is not None}
+    given = _given(options)
     rules = workspace.read_context(f"{options.dockerfile}.dockerignore", LARGEST_FILE_BYTES)
     if rules is None:
         rules = workspace.read_context(".dockerignore", LARGEST_FILE_BYTES) or b""
@@ -61,6 +78,10 @@ def _context(
         ignore=IgnoreRules(rules.decode("utf-8", "replace")),
         environments=_environments(dockerfile, options, given, images),
     )
+
+
+def _given(options: BuildOptions) -> dict[str, str]:
+    return {name: value for name, value in options.build_args.items() if value is not None}
 
 
 def _environments(

@@ -83,3 +83,11 @@ def test_a_base_without_a_name_is_refused_with_the_line(build: ClassicBuilder, t
     assert done.returncode == 1
     assert "   2 | >>> FROM $BASE" in done.stderr
     assert "base name ($BASE) should not be blank" in done.stderr
+
+
+def test_a_dockerfile_may_ask_to_be_checked(build: ClassicBuilder, tmp_path: Path) -> None:
+    dockerfile = "# check=error=true\nFROM busybox\nCMD sh\nMAINTAINER me\n"
+    done = build(write_context(tmp_path, dockerfile))
+    assert done.returncode == 1
+    assert "   3 | >>> CMD sh" in done.stdout
+    assert "lint violation found for rules: JSONArgsRecommended, MaintainerDeprecated" in done.stderr

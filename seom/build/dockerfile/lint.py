@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from seom.build.dockerfile.arguments import argument_value, global_arguments
-from seom.build.dockerfile.checks import Finding, Rule, parse_checks
+from seom.build.dockerfile.checks import Checks, Finding, Rule, parse_checks
 from seom.build.dockerfile.dockerfile import Dockerfile, Stage
 from seom.build.dockerfile.errors import DockerfileError, Location, suggestion
 from seom.build.dockerfile.expansion import Scope
@@ -66,8 +66,16 @@ class Context:
 def lint(dockerfile: Dockerfile, context: Context | None = None) -> list[Finding]:
     """What the rules that the Dockerfile does not skip find, in the order of its lines."""
     context = context or Context()
-    checks = parse_checks(context.given.get(CHECK_ARGUMENT, dockerfile.directives.check))
+    checks = chosen_checks(dockerfile, context.given)
     return [finding for finding in find_all(dockerfile, context) if checks.wants(finding.rule)]
+
+
+def chosen_checks(dockerfile: Dockerfile, given: Mapping[str, str]) -> Checks:
+    """What the check directive, or the build argument in its place, asks for; raises DockerfileError."""
+    try:
+        return parse_checks(given.get(CHECK_ARGUMENT, dockerfile.directives.check))
+    except DockerfileError as error:
+        raise error.at(Location(1, 1), dockerfile.text) from None
 
 
 def find_all(dockerfile: Dockerfile, context: Context) -> list[Finding]:
