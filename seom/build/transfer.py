@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from seom.build.copying import Copier, Rules
 from seom.build.dockerfile.instructions import Add, Copy
 from seom.build.download import Download, download, is_url
+from seom.build.git import Checkout, checkout, is_git
 from seom.build.metadata import working_directory
 from seom.build.modes import parse_mode
 from seom.build.narration import Chapter
@@ -18,7 +19,7 @@ from seom.build.state import Change, State
 from seom.build.threads import run_to_end
 from seom.containers.container_path import open_inside
 from seom.containers.user import resolve_user
-from seom.errors import InvalidParameter, NotSupported
+from seom.errors import InvalidParameter
 from seom.storage.layers import Layer
 from seom.storage.streams import PLAIN, compression_of, decompressed
 from seom.storage.unpack import Placement, place
@@ -48,6 +49,7 @@ class Transfer:
         self._excluded: Excluded = build.excluder(instruction.exclude)
         self._sources: list[Source] = []
         self._downloads: list[Download] = []
+        self._checkouts: list[Checkout] = []
         self._documents: list[tuple[str, bytes]] = []
 
     async def prepare(self) -> tuple[Change, Callable[[], Awaitable[Layer | None]]]:
@@ -56,11 +58,9 @@ class Transfer:
         for document in instruction.documents:
             self._documents.append((document.name, document.content.encode()))
         paths = [source for source in instruction.sources if not self._is_remote(source)]
-        self._downloads = [
-            await download(source, self._build.workspace, self._checksum(), self._chapter.message)
-            for source in instruction.sources
-            if self._is_remote(source)
-        ]
+        for source in instruction.sources:
+            if self._is_remote(source):
+                await self._fetch(source)
         tree = await self._build.tree_of(self._origin, self._index)
         self._sources = await run_to_end(lambda: self._find(tree, paths))
         self._check_destination()
@@ -68,16 +68,19 @@ class Transfer:
         return Change(self._state.config, self._text(), inputs=tuple(digests)), self._make
 
     def _is_remote(self, source: str) -> bool:
-        if not self._adds:
-            return False
-        if source.startswith(("git@", "git://", "ssh://")) or (is_url(source) and ".git" in source):
-            raise NotSupported(
-                f"ADD of a git repository is not supported: {source}; clone it before the build"
-            )
-        return is_url(source)
+        return isinstance(self._instruction, Add) and (is_git(source) or is_url(source))
 
-    def _checksum(self) -> str:
-        return self._instruction.checksum if isinstance(self._instruction, Add) else ""
+    async def _fetch(self, source: str) -> None:
+        instruction, workspace = self._instruction, self._build.workspace
+        assert isinstance(instruction, Add)
+        if is_git(source):
+            keep = instruction.keep_git_dir
+            if keep is None:
+                keep = self._build.given.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in ("1", "true")
+            self._checkouts.append(await checkout(source, workspace, instruction.checksum, keep))
+        else:
+            report = self._chapter.message
+            self._downloads.append(await download(source, workspace, instruction.checksum, report))
 
     def _find(self, tree: int, patterns: list[str]) -> list[Source]:
         found: list[Source] = []
@@ -122,6 +125,7 @@ class Transfer:
         return [
             *(f"{source.path} {digest(source, self._excluded, owners)}" for source in self._sources),
             *(f"{each.name} {each.digest}" for each in self._downloads),
+            *(each.digest for each in self._checkouts),
             *(f"{name} {hashlib.sha256(content).hexdigest()}" for name, content in self._documents),
             f"{self._destination()} {' '.join(self._instruction.exclude)}",
         ]
@@ -155,6 +159,7 @@ class Transfer:
             for source in self._sources:
                 if not self._unpack(source, copier, destination, owner):
                     copier.copy([source], destination, parents)
+            copier.copy([each.source for each in self._checkouts], destination)
             for each in self._downloads:
                 self._place_download(each, copier, destination, owner)
             for name, content in self._documents:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -236,6 +238,57 @@ def test_add_fetches_urls_and_checks_their_digest(
         assert "answers 404" in build(missing).stderr
     shown = run(daemon.docker, name, "sh", "-c", "cat /a/file.txt /b; stat -c ' %a' /b")
     assert shown == "fetchedfetched 600"
+
+
+def test_add_takes_a_commit_of_a_git_repository(
+    daemon: PrivateDaemon,
+    build: ClassicBuilder,
+    tmp_path: Path,
+    name: str,
+    needs_program: Callable[[str], str],
+) -> None:
+    repository = tmp_path / "served/repo.git"
+    repository.mkdir(parents=True)
+
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example")
+        subprocess.run([needs_program("git"), "-C", repository, *identity, *arguments], check=True)
+
+    git("init", "--quiet", "--initial-branch=main")
+    (repository / "sub").mkdir()
+    (repository / "sub/file").write_text("committed")
+    git("add", ".")
+    git("commit", "--quiet", "--message=one")
+    git("update-server-info")
+    git("config", "uploadpack.allowAnySHA1InWant", "true")
+    with serve_git(daemon, tmp_path / "served") as url:
+        dockerfile = f"FROM busybox\nADD {url}/repo.git /whole\nADD {url}/repo.git#main:sub /part\n"
+        build.succeed(write_context(tmp_path / "context", dockerfile), "-t", name)
+        missing = write_context(tmp_path / "missing", f"FROM busybox\nADD {url}/none.git /x\n")
+        assert "ADD failed: git fetch" in build(missing).stderr
+    assert run(daemon.docker, name, "cat", "/whole/sub/file", "/part/file") == "committedcommitted"
+    assert run(daemon.docker, name, "ls", "-A", "/whole") == "sub"
+
+
+@contextmanager
+def serve_git(daemon: PrivateDaemon, folder: Path) -> Iterator[str]:
+    """git's own server beside the daemon; yields its address once it accepts."""
+    arguments = ["--export-all", f"--base-path={folder}", "--listen=127.0.0.1", "--port=9418"]
+    process = daemon.network.popen(
+        ["git", "daemon", "--verbose", "--log-destination=stderr", *arguments, folder],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert b"Ready to rumble" in process.stderr.readline()
+        yield "git://127.0.0.1"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 @contextmanager

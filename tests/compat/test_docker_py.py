@@ -132,3 +132,14 @@ def test_events_arrive(client: Any, name: str) -> None:
         *("create", "start", "die", "destroy"),
     ]
     events.close()
+
+
+def test_an_image_is_built(client: Any, name: str) -> None:
+    dockerfile = io.BytesIO(f"FROM busybox\nRUN echo {name} > /made\nCMD cat /made\n".encode())
+    image, lines = client.images.build(fileobj=dockerfile, tag=name, rm=True)
+    assert image.tags == [f"{name}:latest"]
+    assert any("Successfully built" in line.get("stream", "") for line in lines)
+    assert client.containers.run(name, remove=True).decode() == f"{name}\n"
+    client.images.remove(name)
+    with pytest.raises(errors.BuildError, match="returned a non-zero code: 5"):
+        client.images.build(fileobj=io.BytesIO(b"FROM busybox\nRUN exit 5\n"), rm=True)
