@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -21,7 +21,7 @@ from seom.engine.engine import Engine
 from seom.engine.filters import Filters, parse_filters
 from seom.engine.image_listing import list_images, prune_filter
 from seom.engine.images import Images, check_unambiguous
-from seom.errors import InvalidParameter, NotSupported, SeomError, Unavailable
+from seom.errors import Conflict, InvalidParameter, NotFound, NotSupported, SeomError, Unavailable
 from seom.images.making import CommitSource
 from seom.images.progress import Report, status
 from seom.images.store import Image
@@ -162,7 +162,12 @@ class _Committing:
         pause = _flag(request, "pause", default=True) and container.running and not container.paused
         async with self._paused(container) if pause else nullcontext():
             source = await self._source(container)
-            image = await images.commit(source, reference, wanted, changes, author, message)
+            try:
+                image = await images.commit(source, reference, wanted, changes, author, message)
+            except FileNotFoundError as error:
+                if not container.removed:
+                    raise
+                raise NotFound(f"No such container: {container.name}: it was removed meanwhile") from error
         attributes = {
             **container.event_attributes(),
             "comment": message,
@@ -189,7 +194,9 @@ class _Committing:
         try:
             yield
         finally:
-            await self._engine.containers.lifecycle.unpause(container)
+            # It may have been unpaused or killed by somebody else meanwhile.
+            with suppress(Conflict):
+                await self._engine.containers.lifecycle.unpause(container)
 
 
 async def _wanted_config(request: web.Request) -> ExecutionConfig | None:

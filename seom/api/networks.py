@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import msgspec
@@ -11,7 +13,7 @@ from seom.api.json_body import json_response
 from seom.containers.config import EndpointConfig
 from seom.engine.engine import Engine
 from seom.engine.filters import parse_filters
-from seom.errors import InvalidParameter
+from seom.errors import InvalidParameter, NotFound
 from seom.network.definition import CreateNetwork
 
 Body = TypeVar("Body")
@@ -65,12 +67,14 @@ def routes(engine: Engine) -> list[web.RouteDef]:
 
     async def connect(request: web.Request) -> web.Response:
         body = _decode(await request.read(), Connect)
-        await networks.connect(request.match_info["id"], body.container, body.endpoint_config)
+        async with _held(engine, body.container):
+            await networks.connect(request.match_info["id"], body.container, body.endpoint_config)
         return web.Response(status=200)
 
     async def disconnect(request: web.Request) -> web.Response:
         body = _decode(await request.read(), Disconnect)
-        await networks.disconnect(request.match_info["id"], body.container, body.force)
+        async with _held(engine, body.container):
+            await networks.disconnect(request.match_info["id"], body.container, body.force)
         return web.Response(status=200)
 
     return [
@@ -82,6 +86,18 @@ def routes(engine: Engine) -> list[web.RouteDef]:
         web.post("/networks/{id}/connect", connect),
         web.post("/networks/{id}/disconnect", disconnect),
     ]
+
+
+@asynccontextmanager
+async def _held(engine: Engine, name: str) -> AsyncIterator[None]:
+    """Nobody starts, ends or removes the container meanwhile: its namespace stays what it is."""
+    try:
+        container = engine.containers.get(name)
+    except NotFound:
+        yield
+        return
+    async with container.lock:
+        yield
 
 
 def _decode(body: bytes, kind: type[Body]) -> Body:

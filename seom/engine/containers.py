@@ -206,6 +206,7 @@ class Containers:
         if not name:
             raise InvalidParameter("Neither old nor new names may be empty")
         async with container.lock:
+            self._check_present(container)
             if name == container.name:
                 raise InvalidParameter("Renaming a container with the same name as its current name")
             self._check_name(name)
@@ -223,6 +224,7 @@ class Containers:
     async def update(self, container: Container, request: UpdateRequest) -> list[str]:
         """Change limits and restart policy, of a running container too; returns warnings."""
         async with container.lock:
+            self._check_present(container)
             host = apply_update(container.host, request)
             if host.auto_remove and (host.restart_policy or RestartPolicy()).name not in ("", "no"):
                 raise InvalidParameter(
@@ -236,6 +238,11 @@ class Containers:
             container.save_definition(self._db)
             self._publish(container, "update")
             return warnings
+
+    def _check_present(self, container: Container) -> None:
+        """Somebody may have removed it while we waited for its lock."""
+        if container.removed:
+            raise NotFound(f"No such container: {container.name}")
 
     # Removing
 

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from seom.containers.config import HostConfig
@@ -248,18 +249,25 @@ class Launcher:
 
     async def freeze(self, container: Container) -> None:
         """Stop every process; returns when all have stopped."""
-        await asyncio.to_thread(self.cgroup(container).freeze)
+        await self._in_cgroup(container, self.cgroup(container).freeze)
 
     async def thaw(self, container: Container) -> None:
         """Let every process go on."""
-        await asyncio.to_thread(self.cgroup(container).thaw)
+        await self._in_cgroup(container, self.cgroup(container).thaw)
+
+    async def _in_cgroup(self, container: Container, work: Callable[[], None]) -> None:
+        try:
+            await asyncio.to_thread(work)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+            raise Conflict(f"container {container.id} is not running: it has just ended") from error
 
     async def apply_limits(self, container: Container, host: HostConfig) -> None:
         """Change the limits of a running container; raises SystemFailure for what the kernel refuses."""
-        cgroup = self.cgroup(container)
         settings = cgroup_settings(resources_of(host), host_layout())
         try:
-            await asyncio.to_thread(cgroup.apply, settings)
+            await self._in_cgroup(container, partial(self.cgroup(container).apply, settings))
         except OSError as error:
             raise SystemFailure(
                 f"cannot update container {container.id}: {error.strerror}: {error.filename}; a limit below "

@@ -250,7 +250,7 @@ class Lifecycle:
         self._send(container, signal.SIGKILL)
         if container.paused:
             # It may have ended already, and its cgroup with it.
-            with suppress(FileNotFoundError):
+            with suppress(Conflict):
                 await self._launcher.thaw(container)
         if not await self._exits_within(container, seen, KILL_TIMEOUT_S):
             raise SystemFailure(

@@ -35,6 +35,7 @@ Setting = tuple[str, str]
 IGNORED = {"perf_event", "net_cls", "net_prio", "rdma", "misc", "debug"}
 V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids", "hugetlb")
 REMOVAL_TIMEOUT_S = 2.0
+EVENT_POLL_S = 0.05
 FREEZE_TIMEOUT_S = 5.0
 
 
@@ -280,11 +281,14 @@ class Cgroup:
         try:
             poll = select.poll()
             poll.register(fd, select.POLLPRI)
-            while parse_flat(os.pread(fd, 4096, 0).decode()).get(key) != value:
+            while (events := parse_flat(os.pread(fd, 4096, 0).decode())).get(key) != value:
+                if events.get("populated") == 0:
+                    raise OSError(errno.ENODEV, "the last process has left the cgroup", self.path)
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     raise TimeoutError(errno.ETIMEDOUT, f"the cgroup did not become {key}={value}", self.path)
-                poll.poll(left_s * 1000)
+                # The kernel delays a second signal by up to 10 ms, and drops it when the group goes.
+                poll.poll(min(left_s, EVENT_POLL_S) * 1000)
         finally:
             os.close(fd)
 
