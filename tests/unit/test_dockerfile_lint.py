@@ -154,6 +154,7 @@ def test_a_rule_finds_what_it_forbids(text: str, expected: list[str]) -> None:
         ("FROM scratch\nCOPY $x /a", ["UndefinedVar: Usage of undefined variable '$x' (line 2)"]),
         ("FROM known\nENV b=$HOME c=$x", ["UndefinedVar: Usage of undefined variable '$x' (line 2)"]),
         ("FROM unknown\nUSER $x", []),
+        ("FROM unknown\nENV VERSION=1\nUSER $PYTHON_VERSION", []),
         (
             "FROM unknown\nARG user\nUSER $usr",
             ["UndefinedVar: Usage of undefined variable '$usr' (did you mean $user?) (line 3)"],

@@ -62,6 +62,8 @@ def said(instruction: Instruction) -> dict[str, Any]:
         ("CMD top -b", {"command": Command(("top -b",), shell=True)}),
         ('ENTRYPOINT ["/x"]', {"command": Command(("/x",), shell=False)}),
         ("COPY a b /c/", {"sources": ("a", "b"), "destination": "/c/"}),
+        ("COPY a\u00a0b\tc  /d", {"sources": ("a\u00a0b", "c"), "destination": "/d"}),
+        ("COPY 'a b' /c", {"sources": ("'a", "b'"), "destination": "/c"}),
         ('COPY ["a b", "/c"]', {"sources": ("a b",), "destination": "/c"}),
         (
             "COPY --from=base --chown=1:2 --chmod=0644 --link --parents a /b",

@@ -73,8 +73,11 @@ def excerpt(source: str, location: Location) -> str:
     return "\n".join(shown)
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """The phrase " (did you mean X?)" for the known word most like this one; empty if none is."""
+def suggestion(word: str, known: Iterable[str], similarity: float = 0.6) -> str:
+    """The phrase " (did you mean X?)" for the known word most like this one; empty if none is.
+
+    similarity is between 0 and 1 (the same but for case).
+    """
     by_lower_case = {candidate.lower(): candidate for candidate in known}
-    matches = difflib.get_close_matches(word.lower(), by_lower_case, n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(word.lower(), by_lower_case, n=1, cutoff=similarity)
     return f" (did you mean {by_lower_case[matches[0]]}?)" if matches else ""

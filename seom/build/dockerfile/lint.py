@@ -36,6 +36,7 @@ from seom.oci.reference import parse_reference
 CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 """An argument of a build that goes before the check directive."""
 
+_SIMILAR, _VERY_SIMILAR = 0.6, 0.8
 _RESERVED_STAGES = {"context", "scratch"}
 _PLATFORM_ARGUMENTS = tuple(
     f"{prefix}{suffix}"
@@ -288,9 +289,11 @@ class _StageWalk:
             self._learn(expanded)
 
     def _undefined(self, scope: Scope, location: Location) -> Iterator[Finding]:
+        certain = self.knowledge.environment_known
+        similarity = _SIMILAR if certain else _VERY_SIMILAR
         for name in sorted(scope.undefined):
-            proposal = suggestion("$" + name, ["$" + known for known in self.variables])
-            if self.knowledge.environment_known or name in self.globals or proposal:
+            proposal = suggestion("$" + name, ["$" + known for known in self.variables], similarity)
+            if certain or name in self.globals or proposal:
                 message = f"Usage of undefined variable '${name}'{proposal}"
                 yield Finding(Rule.UndefinedVar, message, location)
 

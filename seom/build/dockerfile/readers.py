@@ -34,7 +34,7 @@ from seom.build.dockerfile.instructions import (
 )
 from seom.build.dockerfile.lines import Heredoc, LogicalLine, parse_heredoc
 from seom.build.dockerfile.mounts import mount_origin, parse_mount
-from seom.build.dockerfile.words import parse_json_strings, split_flags, split_words
+from seom.build.dockerfile.words import parse_json_strings, split_blanks, split_flags, split_words
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
 _MINIMUM_INTERVAL_NS = 1_000_000
@@ -79,7 +79,7 @@ class Statement:
     def list_or_words(self) -> tuple[str, ...]:
         """A JSON list, or the words between white space; quotes do not keep words together."""
         listed = parse_json_strings(self.rest)
-        return tuple(self.rest.split()) if listed is None else listed
+        return split_blanks(self.rest) if listed is None else listed
 
     def command(self) -> Command:
         listed = parse_json_strings(self.rest)
@@ -111,7 +111,7 @@ def _unknown_hint(text: str) -> str:
 
 
 def _from(statement: Statement) -> From:
-    words = statement.rest.split()
+    words = split_blanks(statement.rest)
     name = ""
     if len(words) == 3 and words[1].upper() == "AS":
         name = words[2].lower()
@@ -291,7 +291,7 @@ def _maintainer(statement: Statement) -> Maintainer:
 
 def _expose(statement: Statement) -> Expose:
     statement.flags()
-    ports = tuple(sorted(statement.rest.split()))
+    ports = tuple(sorted(split_blanks(statement.rest)))
     if not ports:
         raise DockerfileError("EXPOSE requires at least one argument")
     return Expose(location=statement.location, original=statement.line.text, ports=ports)

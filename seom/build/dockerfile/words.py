@@ -13,6 +13,7 @@ from seom.build.dockerfile.errors import DockerfileError
 
 _JSON = json.JSONDecoder()
 QUOTES = "\"'"
+_BLANKS = re.compile(r"[ \t\v\f\r]+")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """What an escape in JSON can say, but no encoding can."""
 
@@ -45,6 +46,11 @@ def split_words(text: str, escape: str) -> list[str]:
             word += character
             begun = True
     return [*words, word] if begun else words
+
+
+def split_blanks(text: str) -> tuple[str, ...]:
+    """Words between blanks; quotes mean nothing, and a no-break space is a part of a word."""
+    return tuple(_BLANKS.split(text)) if text else ()
 
 
 def split_flags(text: str, escape: str) -> tuple[list[str], str]:
