@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from seom.cli.build_output import Output
     from seom.cli.flags import Options
 
 
 def _build(invocation: Invocation) -> int:
     options = invocation.options
     check = options.on("check")
+    outputs = _outputs(options)
     pieces, dockerfile = _context(invocation.arguments[0], options.text("file"), bare=check)
     response = invocation.client.call(
         "POST",
@@ -29,7 +31,9 @@ def _build(invocation: Invocation) -> int:
         headers={"Content-Type": "application/x-tar", **_accounts()},
         content=pieces,
     )
-    image_id = _show(response.documents(), "plain" if check else options.text("progress"), options)
+    quiet = options.on("quiet") or any(wanted.is_stdout for wanted in outputs)
+    progress = "plain" if check else options.text("progress")
+    image_id = _show(response.documents(), progress, quiet=quiet)
     if check:
         return 0
     if path := options.text("iidfile"):
@@ -37,7 +41,21 @@ def _build(invocation: Invocation) -> int:
             file.write(image_id)
     if options.on("quiet"):
         output.line(image_id)
+    if outputs:
+        from seom.cli import build_output
+
+        for wanted in outputs:
+            build_output.deliver(invocation.client, image_id, options.each("tag"), wanted)
     return 0
+
+
+def _outputs(options: Options) -> list[Output]:
+    """What --output asks for; checked before anything is built."""
+    if not options.each("output"):
+        return []
+    from seom.cli.build_output import parse
+
+    return [parse(text) for text in options.each("output")]
 
 
 def _context(path: str, dockerfile: str, *, bare: bool) -> tuple[Iterator[bytes], str]:
@@ -90,12 +108,12 @@ def _accounts() -> dict[str, str]:
     return {"X-Registry-Config": credentials.encode_auth(known)} if known else {}
 
 
-def _show(messages: Iterable[dict[str, Any]], progress: str, options: Options) -> str:
+def _show(messages: Iterable[dict[str, Any]], progress: str, *, quiet: bool) -> str:
     """Show a build until its end; returns the image id. Raises CommandError with the command's code."""
     from seom.cli.build_progress import display_for
 
     image_id = ""
-    display = display_for(progress, quiet=options.on("quiet"))
+    display = display_for(progress, quiet=quiet)
     for message in messages:
         if "errorDetail" in message or "error" in message:
             detail = message.get("errorDetail") or {"message": message["error"]}
@@ -151,6 +169,7 @@ BUILD = Command(
         Flag("memory", "bytes", "Memory limit of the commands", short="m"),
         Flag("network", "string", "Set the networking mode for the RUN instructions during build"),
         Flag("no-cache", "bool", "Do not use cache when building the image"),
+        Flag("output", "list", 'Output destination (format: "type=local,dest=path")', short="o"),
         Flag("platform", "string", "Set platform if server is multi-platform capable"),
         Flag(
             "progress",

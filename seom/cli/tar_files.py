@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 262144
 
 
-class _Pieces(io.RawIOBase):
+class Pieces(io.RawIOBase):
     """A readable file over pieces of bytes."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -56,7 +56,7 @@ def extract(pieces: Iterable[bytes], source: str, target: str, rebase: str, *, o
         raise CommandError(f'destination directory "{target}" does not exist; make it first')
     folder = target if into_folder else os.path.dirname(os.path.abspath(target))
     copied = 0
-    with tarfile.open(fileobj=_Pieces(pieces), mode="r|") as archive, Destination(folder, ownership) as place:
+    with tarfile.open(fileobj=Pieces(pieces), mode="r|") as archive, Destination(folder, ownership) as place:
         root = top = ""
         for member in archive:
             if not root:

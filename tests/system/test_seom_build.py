@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,21 @@ def test_the_context_and_the_dockerfile_may_come_on_stdin(seom: SeomCli, tmp_pat
     context = write_context(tmp_path / "context", "FROM busybox\nRUN exit 1\n", {"f": "f"})
     seom.out("build", "-q", "-t", name, "-f", "-", context, input="FROM busybox\nCOPY . /all\nCMD ls /all\n")
     assert seom.out("run", "--rm", name) == "Dockerfile\nf"
+
+
+def test_the_result_may_be_a_folder_or_an_archive(seom: SeomCli, tmp_path: Path, name: str) -> None:
+    dockerfile = f"FROM scratch\nCOPY a /dir/{name}\nCOPY link /dir/\n"
+    context = write_context(tmp_path / "context", dockerfile, {"a": "content"})
+    (context / "link").symlink_to("a")
+    seom.out("build", "-t", name, "-o", tmp_path / "folder", context)
+    assert (tmp_path / f"folder/dir/{name}").read_text() == "content"
+    seom.out("build", "-o", f"type=tar,dest={tmp_path / 'x.tar'}", context)
+    with tarfile.open(tmp_path / "x.tar") as archive:
+        assert f"dir/{name}" in archive.getnames()
+    docker_archive = tmp_path / "docker.tar"
+    seom.out("build", "-t", name, "-o", f"type=docker,dest={docker_archive}", context)
+    assert f"Loaded image: {name}:latest" in seom.out("load", "-i", docker_archive)
+    assert "type must be one of" in seom("build", "-o", "type=zip", context).stderr
 
 
 def test_a_failing_command_gives_its_code(seom: SeomCli, tmp_path: Path) -> None:
