@@ -154,6 +154,7 @@ def test_a_rule_finds_what_it_forbids(text: str, expected: list[str]) -> None:
         ("FROM scratch\nCOPY $x /a", ["UndefinedVar: Usage of undefined variable '$x' (line 2)"]),
         ("FROM known\nENV b=$HOME c=$x", ["UndefinedVar: Usage of undefined variable '$x' (line 2)"]),
         ("FROM unknown\nUSER $x", []),
+        ("FROM unknown\nWORKDIR $GOPATH/src", []),
         ("FROM unknown\nENV VERSION=1\nUSER $PYTHON_VERSION", []),
         (
             "FROM unknown\nARG user\nUSER $usr",

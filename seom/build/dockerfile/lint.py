@@ -292,7 +292,8 @@ class _StageWalk:
         certain = self.knowledge.environment_known
         similarity = _SIMILAR if certain else _VERY_SIMILAR
         for name in sorted(scope.undefined):
-            proposal = suggestion("$" + name, ["$" + known for known in self.variables], similarity)
+            known = [each for each in self.variables if certain or each != "PATH"]
+            proposal = suggestion("$" + name, ["$" + each for each in known], similarity)
             if certain or name in self.globals or proposal:
                 message = f"Usage of undefined variable '${name}'{proposal}"
                 yield Finding(Rule.UndefinedVar, message, location)
