@@ -46,6 +46,8 @@ async def download(
     if checksum and not checksum.startswith(("sha256:", "sha384:", "sha512:")):
         raise InvalidParameter(f"invalid checksum digest format: {checksum}; write sha256:HEX")
     name = posixpath.basename(unquote(urlsplit(url).path))
+    if name in (".", "..") or "\0" in name:
+        name = ""
     folder = workspace.new_folder()
     path = folder / (name or "download")
     hasher = hashlib.new(checksum.partition(":")[0] or "sha256")

@@ -10,9 +10,11 @@ import asyncio
 import codecs
 import os
 import socket
+import stat
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
@@ -30,7 +32,7 @@ from seom.engine.mounts import MountPoint
 from seom.engine.names import new_id
 from seom.errors import InvalidParameter
 from seom.oci.image_config import ExecutionConfig
-from seom.storage.adoption import adopt_upper
+from seom.storage.adoption import adopt_upper, open_real_directory
 from seom.storage.layers import Layer
 from seom.storage.leases import Lease
 
@@ -109,7 +111,7 @@ class CommandRunner:
         upper = container.directory / "upper"
 
         def adopt() -> Layer | None:
-            skip = {*unused_mount_points(lowers, str(upper)), *_stubs(command.stubs, str(upper))}
+            skip = {*unused_mount_points(lowers, str(upper)), *_stubs(command.stubs, upper)}
             return adopt_upper(self._engine.images.layers, upper, lease, skip, latest_mtime)
 
         return await run_to_end(adopt)
@@ -246,23 +248,37 @@ class _Clipped:
                 self._tell(f"[output clipped, log limit {LARGEST_OUTPUT_BYTES >> 20}MiB reached]\n")
 
 
-def _stubs(paths: Sequence[str], upper: str) -> set[bytes]:
+def _stubs(paths: Sequence[str], upper: Path) -> set[bytes]:
     """The mount points that are still as they were made: empty."""
     found: set[bytes] = set()
     for path in sorted(paths, key=len, reverse=True):
         inside = os.fsencode(path.strip("/"))
-        location = os.path.join(os.fsencode(upper), inside)
-        try:
-            names = os.listdir(location)
-        except NotADirectoryError:
-            names = []
-            if os.path.getsize(location):
-                continue
-        except FileNotFoundError:
-            continue
-        if all(inside + b"/" + name in found for name in names):
+        names = _entries(upper, inside)
+        if names is not None and all(inside + b"/" + name in found for name in names):
             found.add(inside)
     return found
+
+
+def _entries(upper: Path, path: bytes) -> list[bytes] | None:
+    """What a directory holds, nothing for an empty file; None for anything else."""
+    directory, name = os.path.split(path)
+    try:
+        parent = open_real_directory(upper, directory)
+    except OSError:
+        return None
+    try:
+        status = os.lstat(name, dir_fd=parent)
+        if stat.S_ISREG(status.st_mode) and not status.st_size:
+            return []
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except OSError:
+        return None
+    finally:
+        os.close(parent)
+    try:
+        return [os.fsencode(each) for each in os.listdir(inner)]
+    finally:
+        os.close(inner)
 
 
 def missing_below(lowers_root: int, path: str, exists: Callable[[int, str], bool]) -> list[str]:

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
+from seom.linux.mount import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from seom.oci.manifest import OCI_LAYER_GZIP
 from seom.storage.layers import Layer, LayerStore
 from seom.storage.leases import Lease
@@ -125,15 +126,39 @@ class _Packing:
 
 def _delete(upper: Path, paths: Collection[bytes]) -> None:
     for path in paths:
-        target = os.path.join(os.fsencode(upper), path)
+        directory, name = os.path.split(path)
         try:
-            status = os.lstat(target)
-        except (FileNotFoundError, NotADirectoryError):
+            parent = open_real_directory(upper, directory)
+        except OSError:  # it is not there any more, or something else is in its place
             continue
-        if stat.S_ISDIR(status.st_mode):
-            shutil.rmtree(target)
-        else:
-            os.unlink(target)
+        try:
+            _delete_entry(parent, os.fsdecode(name))
+        finally:
+            os.close(parent)
+
+
+def open_real_directory(upper: Path, path: bytes) -> int:
+    """A directory below upper, by way of real directories alone: links in it may name the host's files.
+
+    Raises OSError (ENOENT, ENOTDIR, ELOOP).
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY
+    root = os.open(upper, flags | os.O_CLOEXEC)
+    try:
+        return openat2(root, path or b".", flags, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    finally:
+        os.close(root)
+
+
+def _delete_entry(parent: int, name: str) -> None:
+    try:
+        status = os.lstat(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(status.st_mode):
+        shutil.rmtree(name, dir_fd=parent)
+    else:
+        os.unlink(name, dir_fd=parent)
 
 
 def _limit_times(upper: Path, latest: int) -> None:

@@ -74,3 +74,14 @@ def test_equal_files_of_other_times_are_one_layer_when_times_are_limited(
     assert first is not None
     assert first == second
     assert (store.path(first.diff_id) / "folder/file").stat().st_mtime == 1_000_000_000
+
+
+def test_deleting_mount_points_does_not_follow_links(store: LayerStore, tmp_path: Path) -> None:
+    (tmp_path / "host/mount-point").mkdir(parents=True)
+    upper = tmp_path / "data/upper"
+    upper.mkdir()
+    (upper / "folder").symlink_to(tmp_path / "host")
+    (upper / "mount-point").symlink_to(tmp_path / "host/mount-point")
+    with Leases().lease() as lease:
+        adopt_upper(store, upper, lease, {b"folder/mount-point", b"mount-point"})
+    assert (tmp_path / "host/mount-point").exists()
