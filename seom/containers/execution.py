@@ -26,37 +26,48 @@ MOUNTPOINT_NAME = "rootfs"
 
 
 class Launched:
-    """A program that runs, and what its monitor gets."""
+    """A program that runs, and the descriptors of its streams by name."""
 
-    def __init__(self, pid: int, held: dict[str, int], kept: dict[str, int], pidfd: int) -> None:
+    def __init__(self, pid: int, pidfd: int, held: dict[str, int]) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.held = held
-        self.kept = kept
         self.started_at_ns = time.time_ns()
 
 
-def start(order: Start, descriptors: list[int], monitor: socket.socket) -> None:
-    """Start a container and hand it to the monitor; failures are reported to the daemon."""
+def start(order: Start, descriptors: list[int], monitor: socket.socket, monitor_pid: int) -> None:
+    """Start a container and hand it to the monitor; failures are reported to the daemon.
+
+    monitor is where the monitor, or whoever forks it, waits for Adopt; monitor_pid is 0 when there
+    is none yet. All descriptors are closed at the end.
+    """
     control = socket.socket(fileno=descriptors.pop(0))
+    held: dict[str, int] = {}
+    kept: dict[str, int] = {}
     try:
-        launched, watch = _start(order, descriptors)
+        launched, watch = _start(order, descriptors, held, kept)
     except SandboxError as error:
         send(control, Failed(error.stage, error.errno, error.message), [])
-        return
-    held = list(launched.held)
-    shared = [launched.pidfd, *launched.held.values()]
-    send(control, Started(launched.pid, launched.started_at_ns, os.getppid(), watch, held), shared)
-    adopt = Adopt(
-        order.id,
-        launched.pid,
-        launched.started_at_ns,
-        watch,
-        held,
-        list(launched.kept),
-        order.attachments,
-    )
-    messages.send(monitor, adopt, [control.fileno(), *shared, *launched.kept.values(), *descriptors])
+    else:
+        held["pidfd"] = launched.pidfd
+        names = [name for name in held if name != "pidfd"]
+        shared = [launched.pidfd, *(held[name] for name in names)]
+        started = Started(launched.pid, launched.started_at_ns, monitor_pid, watch, names)
+        send(control, started, shared)
+        adopt = Adopt(
+            order.id,
+            launched.pid,
+            launched.started_at_ns,
+            watch,
+            names,
+            list(kept),
+            order.attachments,
+        )
+        messages.send(monitor, adopt, [control.fileno(), *shared, *kept.values(), *descriptors])
+    finally:
+        control.close()
+        for descriptor in (*held.values(), *kept.values(), *descriptors):
+            os.close(descriptor)
 
 
 def send(control: socket.socket, report: messages.Report, descriptors: list[int]) -> None:
@@ -67,25 +78,36 @@ def send(control: socket.socket, report: messages.Report, descriptors: list[int]
         pass  # the daemon has gone; the next one will find the container
 
 
-def _start(order: Start, descriptors: list[int]) -> tuple[Launched, Watch]:
+def _start(
+    order: Start, descriptors: list[int], held: dict[str, int], kept: dict[str, int]
+) -> tuple[Launched, Watch]:
     network = descriptors.pop(0) if order.has_network else None
     group = Cgroup(order.cgroup) if order.cgroup else None
     try:
-        launched = _launch_container(order, network, group)
+        launched = _launch_container(order, network, group, held, kept)
     except BaseException:
         if group is not None:
             group.kill()
             group.remove()
         raise
+    finally:
+        if network is not None:
+            os.close(network)
     linux = order.spec.linux
     private = linux is not None and any(namespace.type == "pid" for namespace in linux.namespaces)
     return launched, Watch(order.streams, order.log, order.directory, order.cgroup, private)
 
 
-def _launch_container(order: Start, network: int | None, group: Cgroup | None) -> Launched:
+def _launch_container(
+    order: Start,
+    network: int | None,
+    group: Cgroup | None,
+    held: dict[str, int],
+    kept: dict[str, int],
+) -> Launched:
+    """Everything up to the running program; what is opened for the monitor is put into held and kept."""
     process = order.spec.process
     assert process is not None
-    kept: dict[str, int] = {}
     stage = "directory"
     try:
         mountpoint = _prepare_directory(order)
@@ -94,16 +116,16 @@ def _launch_container(order: Start, network: int | None, group: Cgroup | None) -
         if group is not None:
             _make_group(group, order.spec)
         stage = "log"
-        staging = _open_log(order.log)
+        held.update(_open_log(order.log))
         stage = "overlay"
         if order.rootfs is not None:
             # Kept: unmounting may have much to write, which must not delay the report of the exit.
             kept["root"] = mount_overlay(order.rootfs.lowers, order.rootfs.upper, order.rootfs.work)
         stage = "stdio"
-        stdio, held = make_pipes(order.streams, process.user)
+        stdio, pipes = make_pipes(order.streams, process.user)
+        held.update(pipes)
     except OSError as error:
         raise SandboxError(stage, error.errno or 0, describe(error)) from error
-    held.update(staging)
     launch = Launch(
         order.id,
         order.spec,
@@ -119,7 +141,7 @@ def _launch_container(order: Start, network: int | None, group: Cgroup | None) -
         init=order.init,
         sibling=True,
     )
-    return _launch(launch, held, kept)
+    return _launch(launch, held)
 
 
 def _open_log(log: Log | None) -> dict[str, int]:
@@ -173,7 +195,7 @@ def make_pipes(options: StreamOptions, user: User) -> tuple[tuple[int, int, int]
     return (stdin, stdout, stderr), held
 
 
-def _launch(launch: Launch, held: dict[str, int], kept: dict[str, int]) -> Launched:
+def _launch(launch: Launch, held: dict[str, int]) -> Launched:
     try:
         box = sandbox.create(launch)
     finally:
@@ -190,7 +212,7 @@ def _launch(launch: Launch, held: dict[str, int], kept: dict[str, int]) -> Launc
         raise
     if box.terminal is not None:
         held["terminal"] = box.terminal
-    return Launched(box.pid, held, kept, box.pidfd)
+    return Launched(box.pid, box.pidfd, held)
 
 
 def start_exec(order: Exec, container: int) -> Launched:
@@ -215,7 +237,7 @@ def start_exec(order: Exec, container: int) -> Launched:
         join_pid=order.pid,
     )
     try:
-        return _launch(launch, held, {})
+        return _launch(launch, held)
     except SandboxError:
         for descriptor in held.values():
             os.close(descriptor)

@@ -5,7 +5,7 @@
     daemon  -> spawner   Adopt                      + [control, ...]   "adoptions"
     starter -> monitor   Adopt                      + [control, ...]
     starter -> daemon    Started | Failed           + [pidfd, ...]     on "control", a socket pair of each
-    monitor -> daemon    Started, StdinClosed, Exited                  workload's own
+    monitor -> daemon    Started, Watched, StdinClosed, Exited         workload's own
     daemon  -> monitor   Attach                     + [connection]
                          Resize | Reopen
 
@@ -128,13 +128,22 @@ Order = Start | Exec
 
 
 class Started(msgspec.Struct, frozen=True, tag=True):
-    """The program runs. Descriptors: its pidfd, then those named in held."""
+    """The program runs. Descriptors: its pidfd, then those named in held.
+
+    monitor_pid is 0 as long as there is no monitor: Watched follows.
+    """
 
     pid: int
     started_at_ns: int
     monitor_pid: int
     watch: Watch
     held: list[str] = []
+
+
+class Watched(msgspec.Struct, frozen=True, tag=True):
+    """The workload's monitor is at work."""
+
+    monitor_pid: int
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -168,7 +177,7 @@ class Reopen(msgspec.Struct, frozen=True, tag=True):
     """Open the log file again: somebody moved it."""
 
 
-Report = Started | Failed | StdinClosed | Exited
+Report = Started | Watched | Failed | StdinClosed | Exited
 Request = Attach | Resize | Reopen
 
 _encode = msgspec.json.Encoder().encode

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from seom.containers import messages
 from seom.containers.journal import Journal
 from seom.containers.log_writer import LogWriter
-from seom.containers.messages import Adopt, Attach, Exited, Log, Resize, Started, StdinClosed, Watch
+from seom.containers.messages import Adopt, Attach, Exited, Log, Resize, Started, StdinClosed, Watch, Watched
 from seom.containers.poller import READABLE, Poller
 from seom.containers.relay import Relay
 from seom.linux import process, pty
@@ -221,6 +221,10 @@ class Monitor:
             [load.pidfd, *load.held.values()],
         )
 
+    def report_watched(self) -> None:
+        """Tell the daemon, which knows that the workload runs, who watches over it."""
+        self._tell(Watched(os.getpid()))
+
     def _watch_control(self) -> None:
         if self._control is None:
             return
@@ -331,6 +335,8 @@ def watch_over(order: Adopt, descriptors: list[int], told: socket.socket | None,
         monitor.attach(descriptors.pop(0), attachment)
     if report:
         monitor.report_started()
+    elif told is not None:
+        monitor.report_watched()
     monitor.open()
     while not monitor.tick():
         poller.run_once(monitor.timeout_ms())
@@ -345,9 +351,13 @@ def wait_for_orphan(pidfd: int, told: socket.socket) -> int:
     poll = select.poll()
     poll.register(pidfd, 0)  # POLLHUP: it has been reaped, and only then does the kernel tell
     poll.register(told.fileno(), READABLE)
-    ready = dict(poll.poll(_STATUS_TIMEOUT_MS))
-    status = process.exit_status(pidfd)
-    if status is None and ready.get(told.fileno(), 0) & READABLE:
-        data = told.recv(64)
-        status = int(data) if data else None
-    return _LOST_STATUS if status is None else status
+    for _ in range(2):
+        ready = dict(poll.poll(_STATUS_TIMEOUT_MS))
+        status = process.exit_status(pidfd)
+        if status is not None:
+            return status
+        if told.fileno() in ready:
+            if data := told.recv(64):
+                return int(data)
+            poll.unregister(told.fileno())  # the spawner has died: somebody else reaps
+    return _LOST_STATUS

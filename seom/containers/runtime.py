@@ -10,6 +10,7 @@ RUN/containers/ID/
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ __all__ = [
     "Stdio",
     "Workload",
 ]
+
+log = logging.getLogger(__name__)
 
 ADOPTION_TIMEOUT_S = 5.0
 _LONGEST_PAUSE_S = 5.0
@@ -246,10 +249,19 @@ class Runtime:
             if record is not None:
                 workload.end(record)
                 return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            order = Adopt(workload.id, workload.pid, workload.started_at_ns, watch, list(workload.held))
-            await self._spawner.send(order, [theirs.fileno(), workload.pidfd, *workload.held.values()])
+        order = Adopt(workload.id, workload.pid, workload.started_at_ns, watch, list(workload.held))
+        while True:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                try:
+                    descriptors = [theirs.fileno(), workload.pidfd, *workload.held.values()]
+                    await self._spawner.send(order, descriptors)
+                except OSError:
+                    ours.close()
+                    log.exception("no monitor for %s yet", workload.id)
+                    await asyncio.sleep(_LONGEST_PAUSE_S)
+                else:
+                    break
         workload.listen(ours)
 
 

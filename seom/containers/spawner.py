@@ -4,7 +4,8 @@ The daemon has threads and much memory, so it never forks. It starts the spawner
 SEQPACKET socket pairs: "starts", "execs" and, for the spawner itself, "adoptions". Ahead of the orders
 are forked: pairs of a monitor, which does nothing yet, and its child, a starter, which waits for the order
 to start a container; and two servers of execs. When a starter takes an order it tells the spawner, which
-forks the next pair while the container is already being started.
+forks the next pair while the container is already being started. Where the kernel tells the exit status
+of any process, start servers take the place of the pairs (see start_server).
 
     daemon                  spawner   monitor          starter                     workload
     ------                  -------   -------          -------                     --------
@@ -50,7 +51,8 @@ from seom.containers.exec_server import ExecServer
 from seom.containers.messages import Adopt, Log, Start, Started, StreamOptions, Watch
 from seom.containers.monitor import watch_over
 from seom.containers.mount_options import MountOptions
-from seom.linux import capabilities, process
+from seom.containers.start_server import StartServer, statuses_are_told
+from seom.linux import capabilities, process, vfork
 from seom.linux.cgroup import Cgroup, host_layout
 from seom.oci.runtime_spec import Linux, Mount, Namespace, Process, Resources, RuntimeSpec, User
 
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PAIRS_AHEAD = 2
-EXEC_SERVERS = 2
+SERVERS = 2
 _PID = struct.Struct("=i")
 _MOST_UNCLAIMED = 4096
 
@@ -74,7 +76,10 @@ class Spawner:
         self._taken_reader, self._taken_writer = os.pipe2(os.O_CLOEXEC)
         self._sample = sample_order()
         self._idle: set[int] = set()
-        self._servers: set[int] = set()
+        self._exec_servers: set[int] = set()
+        self._start_servers: set[int] = set()
+        self._handovers, self._to_handovers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lasting = statuses_are_told() and vfork.SUPPORTED
         self._busy: set[int] = set()
         self._waiting: dict[int, socket.socket] = {}
         self._unclaimed: dict[int, int] = {}
@@ -84,28 +89,37 @@ class Spawner:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         poll = select.poll()
-        for descriptor in (self._adoptions.fileno(), self._wake_reader, self._taken_reader):
+        adoptions, handovers = self._adoptions.fileno(), self._handovers.fileno()
+        for descriptor in (adoptions, handovers, self._wake_reader, self._taken_reader):
             poll.register(descriptor, select.POLLIN)
         while True:
-            while len(self._idle) < PAIRS_AHEAD:
-                self._fork_pair()
-            while len(self._servers) < EXEC_SERVERS:
-                self._fork_exec_server()
+            self._fork_ahead()
             ready = {descriptor for descriptor, _ in poll.poll()}
             if self._taken_reader in ready:
                 self._note_taken()
             if self._wake_reader in ready:
                 self._reap()
-            if self._adoptions.fileno() in ready and not self._serve_adoption():
+            if handovers in ready:
+                self._serve_adoption(self._handovers, restarted=False)
+            if adoptions in ready and not self._serve_adoption(self._adoptions, restarted=True):
                 return
 
-    # -- monitors
+    # -- what is forked ahead
 
-    def _fork_exec_server(self) -> None:
-        pid = os.fork()
-        if pid == 0:
-            _run("seom-exec", self._be_exec_server)
-        self._servers.add(pid)
+    def _fork_ahead(self) -> None:
+        while not self._lasting and len(self._idle) < PAIRS_AHEAD:
+            self._fork_pair()
+        while self._lasting and len(self._start_servers) < SERVERS:
+            self._start_servers.add(_fork("seom-start", self._be_start_server))
+        while len(self._exec_servers) < SERVERS:
+            self._exec_servers.add(_fork("seom-exec", self._be_exec_server))
+
+    def _be_start_server(self) -> None:
+        process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
+        starts, adoptions = self._starts.dup(), self._to_handovers.dup()
+        self._close_all()
+        warm_up(self._sample)
+        StartServer(starts, adoptions).run()
 
     def _be_exec_server(self) -> None:
         taken = os.dup(self._taken_writer)
@@ -114,10 +128,7 @@ class Spawner:
         ExecServer(execs, lambda: os.close(_tell(taken))).run()
 
     def _fork_pair(self) -> None:
-        pid = os.fork()
-        if pid == 0:
-            _run("seom-monitor", self._be_monitor)
-        self._idle.add(pid)
+        self._idle.add(_fork("seom-monitor", self._be_monitor))
 
     def _be_monitor(self) -> None:
         process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -146,43 +157,42 @@ class Spawner:
         process.prctl(process.PR_SET_PDEATHSIG, 0)
         os.write(self._taken_writer, _PID.pack(os.getppid()))
         self._close_all()
-        execution.start(messages.decode_start(data), descriptors, monitor)
+        execution.start(messages.decode_start(data), descriptors, monitor, os.getppid())
 
     def _note_taken(self) -> None:
         data = os.read(self._taken_reader, 4096)
         for (pid,) in _PID.iter_unpack(data):
             self._idle.discard(pid)
-            self._servers.discard(pid)
+            self._exec_servers.discard(pid)
             self._busy.add(pid)
 
-    def _serve_adoption(self) -> bool:
-        data, descriptors = messages.receive(self._adoptions)
+    def _serve_adoption(self, channel: socket.socket, restarted: bool) -> bool:
+        """Fork a monitor for a workload that runs: restarted when it had one before."""
+        data, descriptors = messages.receive(channel)
         if not data:
             return False
         try:
             order = messages.decode_adopt(data)
             told = self._expect_status(order)
-            pid = os.fork()
-            if pid == 0:
-                _run("seom-monitor", lambda: self._be_replacement(order, descriptors, told))
-            self._busy.add(pid)
+            self._busy.add(
+                _fork("seom-monitor", lambda: self._be_watcher(order, descriptors, told, restarted))
+            )
             told.close()
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         return True
 
-    def _be_replacement(self, order: Adopt, descriptors: list[int], told: socket.socket) -> None:
+    def _be_watcher(self, order: Adopt, descriptors: list[int], told: socket.socket, restarted: bool) -> None:
         self._close_all()
-        watch_over(order, descriptors, told, report=True)
+        watch_over(order, descriptors, told, report=restarted)
 
     def _close_all(self) -> None:
         """In a monitor: give up what is the spawner's."""
         for descriptor in (self._wake_reader, self._wake_writer, self._taken_reader, self._taken_writer):
             os.close(descriptor)
-        self._starts.close()
-        self._execs.close()
-        self._adoptions.close()
+        for channel in (self._starts, self._execs, self._adoptions, self._handovers, self._to_handovers):
+            channel.close()
         for waiting in self._waiting.values():
             waiting.close()
 
@@ -208,7 +218,8 @@ class Spawner:
                 return
             if pid == 0:
                 return
-            ours = next((group for group in (self._idle, self._servers, self._busy) if pid in group), None)
+            groups = (self._idle, self._exec_servers, self._start_servers, self._busy)
+            ours = next((group for group in groups if pid in group), None)
             if ours is not None:
                 ours.discard(pid)
                 continue
@@ -230,8 +241,19 @@ class Spawner:
 
 def _tell(taken: int) -> int:
     """Tell the spawner that the caller waits for orders no longer."""
-    os.write(taken, _PID.pack(os.getpid()))
+    try:
+        os.write(taken, _PID.pack(os.getpid()))
+    except BrokenPipeError:
+        pass  # it has died; the next one has servers of its own
     return taken
+
+
+def _fork(name: str, work: Callable[[], None]) -> int:
+    """Fork a process that does the work and ends: its pid."""
+    pid = os.fork()
+    if pid == 0:
+        _run(name, work)
+    return pid
 
 
 def _run(name: str, work: Callable[[], None]) -> NoReturn:

@@ -40,7 +40,7 @@ class SpawnerProcess:
 
     def start(self) -> None:
         """Start the spawner unless it runs."""
-        if self._process is not None and self._process.poll() is None:
+        if self.running:
             return
         self._close_sockets()
         pairs = {kind: socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for kind in _KINDS}
@@ -77,7 +77,7 @@ class SpawnerProcess:
     @property
     def running(self) -> bool:
         """Whether the spawner lives."""
-        return self._process is not None and self._process.poll() is None
+        return bool(self._channels) and self._process is not None and self._process.poll() is None
 
     async def send(self, order: Order | Adopt, descriptors: list[int]) -> None:
         """Send an order to a living spawner. Raises OSError when none can be started."""
@@ -86,9 +86,9 @@ class SpawnerProcess:
                 self.start()
                 try:
                     await channel.send(self._channels[type(order)], order, descriptors)
-                except ConnectionError:
-                    # It has just died: wait until that is known, and take another.
-                    await self._wait()
+                except OSError:
+                    # It has just died: take another.
+                    self._close_sockets()
                     if attempt == 2:
                         raise
                 else:
@@ -107,8 +107,7 @@ class SpawnerProcess:
     def _on_gone(self) -> None:
         """It has died: have another one ready, unless it dies as soon as it is started."""
         self._close_sockets()
-        if time.monotonic() - self._started_at > _SHORT_LIFE_S and self._process is not None:
-            self._process.wait()
+        if time.monotonic() - self._started_at > _SHORT_LIFE_S:
             self.start()
 
     def _close_sockets(self) -> None:

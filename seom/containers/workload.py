@@ -10,7 +10,17 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from seom.containers import channel, messages
-from seom.containers.messages import Attach, Exited, Failed, Reopen, Report, Resize, Started, StdinClosed
+from seom.containers.messages import (
+    Attach,
+    Exited,
+    Failed,
+    Reopen,
+    Report,
+    Resize,
+    Started,
+    StdinClosed,
+    Watched,
+)
 from seom.oci.runtime_spec import Process, Seccomp
 
 
@@ -202,6 +212,8 @@ class Workload:
             self.held = dict(zip(report.held, held, strict=True))
             if not self._started.done():
                 self._started.set_result(None)
+        elif isinstance(report, Watched):
+            self.monitor_pid = report.monitor_pid
         elif isinstance(report, Failed):
             self._started.set_exception(StartFailure(report.stage, report.errno, report.message))
             self._close_control()

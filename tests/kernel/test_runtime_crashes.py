@@ -41,6 +41,8 @@ async def kill_and_wait(pid: int) -> None:
 
 async def kill_monitor(workload: Workload) -> None:
     """Kill the monitor, and wait until another one has reported or the workload has ended."""
+    while not workload.monitor_pid:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
     killed = workload.monitor_pid
     await kill_and_wait(killed)
     while workload.monitor_pid == killed and workload.ended is None:  # noqa: ASYNC110
