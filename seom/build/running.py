@@ -21,7 +21,7 @@ import msgspec
 from seom.build.options import BuildOptions
 from seom.build.threads import run_to_end
 from seom.containers.changes import unused_mount_points
-from seom.containers.config import Config, HostConfig, LogConfig, Ulimit
+from seom.containers.config import Config, EndpointConfig, HostConfig, LogConfig, Ulimit
 from seom.containers.runtime import Attachment, Workload
 from seom.containers.spec import check_host_config
 from seom.engine.container import Container, Definition, State, now_ns
@@ -127,9 +127,9 @@ class CommandRunner:
             *(f"{name}={value}" for name, value in command.variables.items() if name not in names),
         ]
         host = self._host(command)
-        endpoints: dict[str, None] = {}
+        endpoints: dict[str, EndpointConfig | None] = {}
         check_host_config(config, host)
-        self._engine.networks.check_request(config, host, endpoints)  # type: ignore[arg-type]
+        self._engine.networks.check_request(config, host, endpoints)
         definition = Definition(
             config=config,
             host=host,
