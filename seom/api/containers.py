@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 from aiohttp import web
 
@@ -129,8 +131,9 @@ class ContainerHandlers:
         else:
             await container.wait_until_not_running()
         # No "Error": who started the container was told why it did not start.
-        await response.write(msgspec.json.encode({"StatusCode": container.state.exit_code}))
-        await response.write_eof()
+        with suppress(ConnectionResetError):  # the client need not have waited
+            await response.write(msgspec.json.encode({"StatusCode": container.state.exit_code}))
+            await response.write_eof()
         return response
 
     async def resize(self, request: web.Request) -> web.Response:

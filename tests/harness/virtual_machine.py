@@ -1,6 +1,6 @@
 """Runs tests of this project under another kernel: Debian's cloud kernel in a virtual machine.
 
-    CACHE/VERSION/{vmlinuz,overlay.ko,apparmor_parser}   from the distribution's own packages
+    CACHE/VERSION/{vmlinuz,lib/modules,apparmor_parser}   from the distribution's own packages
     initramfs (temporary)   busybox, Python, pytest, this project; /init runs the tests
 
 The guest's console is the output; its last line tells pytest's exit code. Nothing is emulated but a
@@ -19,29 +19,20 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 PROJECT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "seom" / "test-kernel"
 QEMU = "qemu-system-x86_64"
+SITE = Path(sysconfig.get_path("purelib"))
 META_PACKAGE = "linux-image-cloud-amd64"
 MEMORY_MB = 1024
 BOOT_TIMEOUT_S = 400
 
 UNNEEDED = {"__pycache__", "test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "pydoc_data"}
-UNNEEDED_EXTENSIONS = (
-    "_sqlite3",
-    "_tkinter",
-    "_dbm",
-    "_gdbm",
-    "readline",
-    "_curses",
-    "_ssl",
-    "_test",
-    "_codecs_",
-)
+UNNEEDED_EXTENSIONS = ("_tkinter", "_dbm", "_gdbm", "readline", "_curses", "_test")
 DISTRIBUTIONS = ("msgspec", "pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py.py")
 
 INIT = """#!/bin/busybox sh
@@ -79,18 +70,37 @@ def run_tests_in_guest(tests: Iterable[str]) -> tuple[int, str]:
     Returns pytest's exit code and the console's text. Raises Missing when QEMU or the kernel cannot be had,
     TimeoutError with the console's text when the guest does not end.
     """
+
+    def write(archive: Cpio, kernel: Path) -> None:
+        write_base(archive, kernel, RUN_TESTS.format(tests=" ".join(tests)))
+        for name in DISTRIBUTIONS:
+            copy_tree(archive, SITE / name, f"site/{name}")
+        for entry in SITE.glob("*.dist-info"):
+            if entry.name.split("-")[0] in DISTRIBUTIONS:
+                copy_tree(archive, entry, f"site/{entry.name}")
+        archive.copy(PROJECT / "pyproject.toml", "seom/pyproject.toml")
+        for name in ("__init__.py", "conftest.py", "required.py", "kernel", "harness"):
+            copy_tree(archive, PROJECT / "tests" / name, f"seom/tests/{name}")
+
+    text = run_guest(write)
+    found = re.search(r"SEOM-EXIT (\d+)", text)
+    if found is None:
+        raise TimeoutError(f"the guest ended without a result:\n{text}")
+    return int(found[1]), text
+
+
+def run_guest(write: Callable[[Cpio, Path], None], memory_mb: int = MEMORY_MB) -> str:
+    """Boot a guest whose files are written by `write`; the console's text, once it has ended."""
     if shutil.which(QEMU) is None:
         raise Missing(f"{QEMU} is not installed; scripts/setup --tests installs it")
     kernel = cached_kernel()
     with tempfile.TemporaryDirectory(prefix="seom-guest-") as folder:
         initramfs = Path(folder, "initramfs")
         with initramfs.open("wb") as file:
-            write_initramfs(file, kernel, RUN_TESTS.format(tests=" ".join(tests)))
-        text = _boot(kernel, initramfs)
-    found = re.search(r"SEOM-EXIT (\d+)", text)
-    if found is None:
-        raise TimeoutError(f"the guest ended without a result:\n{text}")
-    return int(found[1]), text
+            archive = Cpio(file)
+            write(archive, kernel)
+            archive.end()
+        return _boot(kernel, initramfs, memory_mb)
 
 
 def cached_kernel() -> Path:
@@ -98,7 +108,7 @@ def cached_kernel() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        found = sorted(path.parent for path in CACHE.glob("*/apparmor_parser"))
+        found = sorted(path.parents[3] for path in CACHE.glob("*/lib/modules/*/modules.dep"))
         return found[-1] if found else _fetch_kernel()
 
 
@@ -113,13 +123,10 @@ def _fetch_kernel() -> Path:
         _unpack("apparmor", folder)
         kept = Path(folder, "kept")
         kept.mkdir()
-        modules = f"lib/modules/{version}/kernel"
-        for source in (
-            f"boot/vmlinuz-{version}",
-            f"{modules}/fs/overlayfs/overlay.ko",
-            "sbin/apparmor_parser",
-        ):
-            shutil.move(f"{folder}/{source}", kept / Path(source).name.removesuffix(f"-{version}"))
+        shutil.move(f"{folder}/boot/vmlinuz-{version}", kept / "vmlinuz")
+        shutil.move(f"{folder}/sbin/apparmor_parser", kept)
+        shutil.move(f"{folder}/lib", kept / "lib")
+        subprocess.run(["busybox", "depmod", "-b", str(kept), version], check=True)
         return kept.rename(CACHE / version)
 
 
@@ -131,9 +138,9 @@ def _unpack(package: str, folder: str) -> None:
     subprocess.run(["dpkg-deb", "--extract", str(archive), folder], check=True)
 
 
-def _boot(kernel: Path, initramfs: Path) -> str:
+def _boot(kernel: Path, initramfs: Path, memory_mb: int) -> str:
     command = [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"]
-    command += ["-machine", "pc", "-accel", "tcg,tb-size=256", "-m", str(MEMORY_MB), "-smp", "1"]
+    command += ["-machine", "pc", "-accel", "tcg,tb-size=256", "-m", str(memory_mb), "-smp", "1"]
     command += ["-kernel", str(kernel / "vmlinuz"), "-initrd", str(initramfs)]
     command += ["-append", "console=ttyS0 loglevel=2 panic=-1 mitigations=off"]
     try:
@@ -147,41 +154,32 @@ def _boot(kernel: Path, initramfs: Path) -> str:
 # -- the initramfs: a cpio archive in the "newc" format, see cpio(5)
 
 
-def write_initramfs(file: BinaryIO, kernel: Path, run_tests: str) -> None:
-    """Write the guest's root file system."""
-    archive = _Cpio(file)
-    for folder in ("bin", "r", "proc", "sys", "dev", "tmp", "run", "root", "mnt", "etc"):
+def write_base(archive: Cpio, kernel: Path, script: str) -> None:
+    """Busybox, Python and this project's package; `script` is run as process 1 and ends the guest."""
+    for folder in ("bin", "r", "proc", "sys", "dev", "tmp", "run", "root", "mnt", "etc", "var/lib"):
         archive.folder(folder)
     archive.text("init", INIT, 0o755)
-    archive.text("run-tests", run_tests, 0o755)
-    archive.copy(kernel / "overlay.ko", "overlay.ko")
+    archive.text("run-tests", script, 0o755)
+    (overlay,) = kernel.glob("lib/modules/*/kernel/fs/overlayfs/overlay.ko")
+    archive.copy(overlay, "overlay.ko")
     archive.copy(kernel / "apparmor_parser", "sbin/apparmor_parser")
     archive.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
     archive.text("etc/group", "root:x:0:\n")
-    archive.text("usr/bin/seom-runtime", _RUNTIME, 0o755)
+    for name, module in (("seom-runtime", "seom.containers.oci_runtime"), ("seomd", "seom.daemon")):
+        archive.text(f"usr/bin/{name}", COMMAND.format(module=module), 0o755)
     busybox = shutil.which("busybox")
     assert busybox is not None
     archive.copy(Path(busybox).resolve(), "bin/busybox")
     for source, target in _python_files():
         archive.copy(source, target)
     archive.link("usr/bin/python3", Path(sys.executable).resolve().name)
-    site = Path(sysconfig.get_path("purelib"))
-    for name in DISTRIBUTIONS:
-        _copy_tree(archive, site / name, f"site/{name}")
-    for entry in site.glob("*.dist-info"):
-        if entry.name.split("-")[0] in DISTRIBUTIONS:
-            _copy_tree(archive, entry, f"site/{entry.name}")
-    archive.copy(PROJECT / "pyproject.toml", "seom/pyproject.toml")
-    _copy_tree(archive, PROJECT / "seom", "seom/seom")
-    for name in ("__init__.py", "conftest.py", "required.py", "kernel", "harness"):
-        _copy_tree(archive, PROJECT / "tests" / name, f"seom/tests/{name}")
-    archive.end()
+    copy_tree(archive, PROJECT / "seom", "seom/seom")
 
 
-_RUNTIME = """#!/usr/bin/python3 -IS
+COMMAND = """#!/usr/bin/python3 -IS
 import sys
 sys.path[:0] = ["/seom", "/site"]
-from seom.containers.oci_runtime import main
+from {module} import main
 sys.exit(main())
 """
 
@@ -190,8 +188,8 @@ def _python_files() -> Iterator[tuple[Path, str]]:
     """The interpreter, its standard library, and the shared libraries that these need."""
     interpreter = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
-    binaries = [interpreter, *Path(sysconfig.get_path("purelib"), "msgspec").glob("*.so")]
-    for path, relative in _walk(library):
+    binaries = [interpreter, *SITE.rglob("*.so")]
+    for path, relative in walk(library):
         if path.suffix == ".so":
             if path.name.startswith(UNNEEDED_EXTENSIONS):
                 continue
@@ -203,22 +201,24 @@ def _python_files() -> Iterator[tuple[Path, str]]:
 
 
 def _shared_libraries(binaries: list[Path]) -> Iterable[Path]:
-    listing = subprocess.run(["ldd", *map(str, binaries)], capture_output=True, text=True, check=True)
-    found = set(re.findall(r"(/\S+) \(0x", listing.stdout))
-    seccomp = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
-    found |= set(re.findall(r"libseccomp\.so\.2 .*x86-64.*=> (\S+)", seccomp))
+    known = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+    loaded = re.findall(r"(?:libseccomp|libnftables)\.so\.\d .*x86-64.*=> (\S+)", known)
+    listing = subprocess.run(
+        ["ldd", *map(str, binaries), *loaded], capture_output=True, text=True, check=True
+    )
+    found = {*loaded, *re.findall(r"(/\S+) \(0x", listing.stdout)}
     return sorted(Path(name) for name in found)
 
 
-def _copy_tree(archive: _Cpio, source: Path, target: str) -> None:
+def copy_tree(archive: Cpio, source: Path, target: str) -> None:
     if source.is_file():
         archive.copy(source, target)
         return
-    for path, relative in _walk(source):
+    for path, relative in walk(source):
         archive.copy(path, f"{target}/{relative}")
 
 
-def _walk(top: Path) -> Iterator[tuple[Path, str]]:
+def walk(top: Path) -> Iterator[tuple[Path, str]]:
     """The files below a folder, with the compiled modules but without what no test needs."""
     for folder, folders, files in os.walk(top):
         folders[:] = [name for name in folders if name == "__pycache__" or name not in UNNEEDED]
@@ -231,7 +231,7 @@ def _walk(top: Path) -> Iterator[tuple[Path, str]]:
             yield path, str(path.relative_to(top))
 
 
-class _Cpio:
+class Cpio:
     """Writes entries one after another; parents are made on the way."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -252,6 +252,9 @@ class _Cpio:
     def text(self, name: str, content: str, mode: int = 0o644) -> None:
         self._parents(name)
         self._entry(name, stat.S_IFREG | mode, content.encode())
+
+    def content(self, name: str, content: bytes) -> None:
+        self._entry(name, stat.S_IFREG | 0o644, content)
 
     def link(self, name: str, target: str) -> None:
         self._entry(name, stat.S_IFLNK | 0o777, target.encode())
