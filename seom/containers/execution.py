@@ -9,6 +9,7 @@ was there before it; the monitor has touched little memory and stays small.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -220,7 +221,11 @@ def start_exec(order: Exec, container: int) -> Launched:
 
     The new process is the caller's child; after a failure nothing is left of it.
     """
+    group = Cgroup(order.cgroup) if order.cgroup else None
     try:
+        if group is not None and group.frozen():
+            # The new process would be frozen, too, and the server would wait for it.
+            raise SandboxError("cgroup", errno.EBUSY, "the container is paused")
         stdio, held = make_pipes(order.streams, order.process.user)
     except OSError as error:
         raise SandboxError("stdio", error.errno or 0, describe(error)) from error
@@ -228,7 +233,7 @@ def start_exec(order: Exec, container: int) -> Launched:
         order.id,
         None,
         order.process,
-        cgroup=Cgroup(order.cgroup) if order.cgroup else None,
+        cgroup=group,
         stdio=stdio,
         rows=order.streams.rows,
         columns=order.streams.columns,

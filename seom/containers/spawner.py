@@ -44,6 +44,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 from seom.containers import cgroup_mounts, execution, messages, rootfs
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
 
 PAIRS_AHEAD = 2
 SERVERS = 2
+MOST_SERVERS = 16
+_LONG_WAIT_S = 1
 _PID = struct.Struct("=i")
 _MOST_UNCLAIMED = 4096
 
@@ -75,6 +78,8 @@ class Spawner:
         self._wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._taken_reader, self._taken_writer = os.pipe2(os.O_CLOEXEC)
         self._sample = sample_order()
+        self._looked_at = 0.0
+        self._waited: set[socket.socket] = set()
         self._idle: set[int] = set()
         self._exec_servers: set[int] = set()
         self._start_servers: set[int] = set()
@@ -94,7 +99,8 @@ class Spawner:
             poll.register(descriptor, select.POLLIN)
         while True:
             self._fork_ahead()
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            ready = {descriptor for descriptor, _ in poll.poll(_LONG_WAIT_S * 1000)}
+            self._relieve()
             if self._taken_reader in ready:
                 self._note_taken()
             if self._wake_reader in ready:
@@ -112,6 +118,19 @@ class Spawner:
         while self._lasting and len(self._start_servers) < SERVERS:
             self._start_servers.add(_fork("seom-start", self._be_start_server))
         while len(self._exec_servers) < SERVERS:
+            self._exec_servers.add(_fork("seom-exec", self._be_exec_server))
+
+    def _relieve(self) -> None:
+        """Fork one more server where orders wait: the others are busy, or hang on a dead file system."""
+        now = time.monotonic()
+        if now < self._looked_at + _LONG_WAIT_S:
+            return
+        self._looked_at = now
+        waited, self._waited = self._waited, set(select.select([self._starts, self._execs], [], [], 0)[0])
+        starved = waited & self._waited
+        if self._lasting and self._starts in starved and len(self._start_servers) < MOST_SERVERS:
+            self._start_servers.add(_fork("seom-start", self._be_start_server))
+        if self._execs in starved and len(self._exec_servers) < MOST_SERVERS:
             self._exec_servers.add(_fork("seom-exec", self._be_exec_server))
 
     def _be_start_server(self) -> None:

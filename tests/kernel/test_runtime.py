@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from seom.containers.runtime import Attachment, StartFailure, StartRequest, Stdio
+from seom.linux.cgroup import Cgroup
 from tests.harness.sandboxes import Client, Host, spec
 from tests.kernel.conftest import OnHost
 
@@ -248,5 +249,24 @@ def test_a_client_whose_input_nobody_reads_still_sees_a_clean_end(on_host: OnHos
             pass
         assert await client.read_all() == b"fine\n"
         assert (await workload.wait()).code == 0
+
+    on_host(test)
+
+
+def test_an_exec_in_a_paused_container_fails_at_once(on_host: OnHost) -> None:
+    async def test(host: Host) -> None:
+        request = host.request(spec("sleep", "1000"))
+        workload = await host.runtime.start(request)
+        process = spec("true").process
+        assert process is not None
+        group = Cgroup(request.cgroup)
+        group.freeze()
+        with pytest.raises(StartFailure, match="paused"):
+            await workload.exec("refused", process, Stdio(False, False, True))
+        group.thaw()
+        run = await workload.exec("works", process, Stdio(False, False, True))
+        assert (await run.wait()).code == 0
+        workload.signal(9)
+        await workload.wait()
 
     on_host(test)
