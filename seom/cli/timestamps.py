@@ -63,7 +63,9 @@ def to_api(text: str) -> str:
     if not text:
         return ""
     try:
-        return f"{time.time() - units.parse_duration(text) / 1e9:.9f}"
+        # "0" is the beginning of time, as for docker, although it is a duration as well.
+        if text != "0":
+            return f"{time.time() - units.parse_duration(text) / 1e9:.9f}"
     except ValueError:
         pass
     if text.replace(".", "", 1).isdigit():

@@ -297,8 +297,9 @@ def test_closed_standard_descriptors_are_no_obstacle(seom: SeomCli) -> None:
 
 def test_a_daemon_that_goes_away_is_said_so(own_daemon: PrivateDaemon, tmp_path: Path) -> None:
     seom = SeomCli(own_daemon.socket, tmp_path / "config")
-    process = seom.popen("events")
-    seom.out("info")
+    seom.out("volume", "create", "seen")
+    process = seom.popen("events", "--since", "0")
+    assert process.stdout is not None and process.stdout.readline()
     own_daemon.kill9()
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
