@@ -72,8 +72,7 @@ class Sandbox:
 def create(launch: Launch) -> Sandbox:
     """Clone the process that becomes launch's program, with the namespaces its specification asks for.
 
-    Only for a process with a single thread; when namespaces are joined by path, the caller's later
-    children are in that pid namespace too. Raises SandboxError when the clone itself fails; what
+    Only for a process with a single thread. Raises SandboxError when the clone itself fails; what
     goes wrong later is raised by the Sandbox's wait functions.
     """
     ours, theirs = channel_pair()
@@ -103,6 +102,7 @@ def create(launch: Launch) -> Sandbox:
         raise SandboxError("namespaces", error.errno or 0, describe(error)) from error
     finally:
         theirs.close()
+        _leave_joined_pid_namespace(launch)
     return Sandbox(pid, pidfd, ours)
 
 
@@ -126,6 +126,17 @@ def _clone_flags(launch: Launch) -> int:
     if launch.network is not None:
         flags &= ~namespaces.CLONE_NEWNET
     return flags
+
+
+def _leave_joined_pid_namespace(launch: Launch) -> None:
+    """The caller's next children are to be in its own pid namespace again, see setns(2)."""
+    if launch.join is None and not any(one.type == "pid" and one.path for one in launch.namespaces()):
+        return
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.setns(own, namespaces.CLONE_NEWPID)
+    finally:
+        os.close(own)
 
 
 def _map_users(launch: Launch, pid: int, channel: _socket.socket) -> None:

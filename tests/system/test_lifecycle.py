@@ -207,3 +207,15 @@ def test_ps_filters(docker: DockerCli, name: str, filters: Callable[[str], list[
     docker("run", "--name", name, "--label", "kind=test", "--expose", "8080", "busybox", "sh", "-c", "exit 9")
     arguments = [word for text in filters(name) for word in ("--filter", text)]
     assert (name in docker.out("ps", "-a", *arguments, "--format", "{{.Names}}").split()) is shown
+
+
+def test_joining_a_pid_namespace_does_not_draw_later_containers_into_it(docker: DockerCli, name: str) -> None:
+    docker.out("run", "-d", "--name", name, "busybox", "sleep", "1000")
+    for _ in range(4):
+        docker.out("run", "--rm", "--pid", f"container:{name}", "busybox", "true")
+    for number in range(4):
+        docker.out("run", "-d", "--name", f"{name}-{number}", "busybox", "sleep", "4242")
+    assert "4242" not in docker.out("exec", name, "ps")
+    docker.out("rm", "-f", name)
+    for _ in range(4):
+        assert docker.out("run", "--rm", "busybox", "sh", "-c", "echo $$") == "1"
