@@ -133,9 +133,7 @@ def stats_document(id: str, name: str, sample: Sample, previous: Sample | None =
         read=sample.read,
         preread=previous.read if previous else NEVER,
         pids_stats=PidsStats(used.pids_current, used.pids_limit or (NO_LIMIT if used.unified else 0)),
-        blkio_stats=BlockIoStats(
-            _entries(used.io_bytes), None if used.unified else _entries(used.io_operations)
-        ),
+        blkio_stats=_block_io(used),
         cpu_stats=_cpu(sample),
         precpu_stats=_cpu(previous) if previous else NOTHING_USED,
         memory_stats=_memory(used),

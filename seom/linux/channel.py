@@ -7,7 +7,6 @@ start waits for.
 from __future__ import annotations
 
 import _socket
-import os
 import struct
 
 LARGEST_MESSAGE = 65536
@@ -35,8 +34,3 @@ def receive(channel: _socket.socket) -> tuple[bytes, int | None]:
             (descriptor,) = struct.unpack_from("i", content)
             return data, descriptor
     return data, None
-
-
-def close_channel(channel: _socket.socket) -> None:
-    """Close one end."""
-    os.close(channel.detach())

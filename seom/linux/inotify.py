@@ -23,7 +23,6 @@ IN_ONLYDIR = 0x1000000
 
 _inotify_init1 = function("inotify_init1", c_int)
 _inotify_add_watch = function("inotify_add_watch", c_int, c_char_p, c_uint32)
-_inotify_rm_watch = function("inotify_rm_watch", c_int, c_int)
 _HEADER = struct.Struct("iIII")
 
 
@@ -35,11 +34,6 @@ def inotify_init1(flags: int = os.O_NONBLOCK | os.O_CLOEXEC) -> int:
 def inotify_add_watch(descriptor: int, path: str, mask: int) -> int:
     """inotify_add_watch(2): the watch's number."""
     return check(_inotify_add_watch(descriptor, os.fsencode(path), mask), "inotify_add_watch", path)
-
-
-def inotify_rm_watch(descriptor: int, watch: int) -> None:
-    """inotify_rm_watch(2)."""
-    check(_inotify_rm_watch(descriptor, watch), "inotify_rm_watch")
 
 
 def read_events(descriptor: int) -> Iterator[tuple[int, int, str]]:

@@ -121,11 +121,6 @@ def fsconfig_set_string(context: int, key: str, value: str) -> None:
     )
 
 
-def fsconfig_set_fd(context: int, key: str, descriptor: int) -> None:
-    """fsconfig(2), FSCONFIG_SET_FD."""
-    check(_fsconfig(context, FSCONFIG_SET_FD, key.encode(), None, descriptor), "fsconfig", key)
-
-
 def fsconfig_create(context: int) -> None:
     """fsconfig(2), FSCONFIG_CMD_CREATE: make the superblock."""
     check(_fsconfig(context, FSCONFIG_CMD_CREATE, None, None, 0), "fsconfig", "create")

@@ -246,11 +246,6 @@ def add_default_route(index: int, gateway: Address) -> Message:
     )
 
 
-def delete_default_route(index: int, gateway: Address) -> Message:
-    """Remove the default route through a gateway; ESRCH when there is none."""
-    return Message(RTM_DELROUTE, _default_route(index, gateway), f"remove route through {gateway}")
-
-
 def _default_route(index: int, gateway: Address) -> bytes:
     header = _ROUTE.pack(
         _family(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0

@@ -19,7 +19,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
 from seom.linux.nft_elements import MapElement, concatenate
 from seom.network.addresses import Address, Subnet
@@ -176,8 +175,3 @@ def _masquerade(networks: Sequence[FilteredNetwork]) -> list[str]:
             if network.masquerade and not network.internal:
                 rules.append(f'oifname != "{network.bridge}" {source} masquerade')
     return rules
-
-
-def unspecified(version: int) -> Address:
-    """The address that means every address of a family."""
-    return IPv4Address(0) if version == 4 else IPv6Address(0)

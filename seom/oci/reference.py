@@ -103,14 +103,6 @@ def parse_reference(text: str) -> Reference:
     return Reference(domain, path, tag or "", digest)
 
 
-def parse_repository(text: str) -> Reference:
-    """Read a name that must carry neither tag nor digest; raises InvalidParameter."""
-    reference = parse_reference(text)
-    if reference.tag or reference.digest:
-        raise InvalidParameter(f"invalid repository name ({text}): a tag or digest is not allowed here")
-    return reference
-
-
 def _check_digest(digest: str) -> None:
     if _SUPPORTED_DIGEST.fullmatch(digest):
         return
